@@ -1,0 +1,1 @@
+"""Frozen values that flow through the planner. No files, no libraries, no clock."""
