@@ -1,0 +1,89 @@
+"""One replica in a process of its own: loads an engine and times it when told to.
+
+A crash or a hang of a native library ends this process and nothing else. The parent speaks JSON lines:
+``{"samples": n}`` asks for n latencies; the answer is ``{"samples_ns": [...], "memory_bytes": m}``. Having
+answered, the replica keeps inferring untimed until the next line, so that its neighbours are measured under
+load to their last sample. End of input ends the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from planner.backends import backend
+from planner.backends.base import Feed, Session
+from planner.errors import PlannerError
+from planner.profiling.measure import sample, warm_up
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    answers = _claim_stdout()
+    job = json.loads(sys.argv[1])
+    try:
+        with np.load(job["feed"], allow_pickle=False) as arrays:
+            feed = {name: arrays[name] for name in arrays.files}
+        with backend(job["backend"]).load(Path(job["engine"]), job["threads"]) as session:
+            _answer(answers, {"ready": True})
+            _serve(session, feed, answers)
+    except PlannerError as error:
+        _answer(answers, {"error": str(error)})
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        _answer(answers, {"error": f"{Path(job['engine']).name}: {reason}"})
+
+
+def _serve(session: Session, feed: Feed, answers: TextIO) -> None:
+    requests: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        requests.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    warm = False
+    while line := requests.get():
+        if not warm:
+            warm_up(session, feed)
+            warm = True
+        samples = sample(session, feed, json.loads(line)["samples"])
+        _answer(answers, {"samples_ns": samples, "memory_bytes": _peak_memory_bytes()})
+        while requests.empty():
+            session.infer(feed)
+
+
+def _claim_stdout() -> TextIO:
+    """Keep stdout for answers; whatever a library prints goes nowhere."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return answers
+
+
+def _answer(answers: TextIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+def _peak_memory_bytes() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main()

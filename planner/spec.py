@@ -1,0 +1,310 @@
+"""plan.yaml to values: the only place that knows the file's keys.
+
+The pydantic classes mirror the file, key for key; ``read_spec`` turns them into the domain's values. Every
+error names the file, the line, the key, and what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from planner.domain.quality import AccuracyFloor
+from planner.domain.workload import FleetLimits, Slo, Workload
+from planner.errors import SpecError
+from planner.units import parse_duration_ns, parse_share
+
+RANDOM_DATA = "random"
+
+
+def _duration(value: object) -> int:
+    if isinstance(value, str):
+        return parse_duration_ns(value)
+    raise ValueError(f"expected a duration with its unit, such as 20ms, got {value!r}")
+
+
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"expected a share, such as 10% or 0.1, got {value!r}")
+    try:
+        return parse_share(value)
+    except ValueError:
+        raise ValueError(f"expected a share, such as 10% or 0.1, got {value!r}") from None
+
+
+DURATION_SCHEMA = {"type": "string", "pattern": r"^\s*[0-9]*\.?[0-9]+\s*(ns|us|µs|ms|s)\s*$"}
+SHARE_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]*\.?[0-9]+%?$"}]}
+Duration = Annotated[int, BeforeValidator(_duration, json_schema_input_type=str)]
+Share = Annotated[float, BeforeValidator(_share, json_schema_input_type=float | str)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DataSection(_Section):
+    """Each is an `.npz` file, a Python callable `module:function`, or `random`."""
+
+    calibration: str = Field(RANDOM_DATA, description="Inputs that quantization is calibrated on.")
+    evaluation: str = Field(
+        RANDOM_DATA,
+        description="Inputs and `labels` that accuracy is measured on; calibration never sees them. "
+        "`random` has no labels: the metric is then agreement with the fp32 baseline.",
+    )
+    samples: int = Field(256, ge=8, description="How many samples `random` draws for each of the two.")
+
+
+class AccuracySection(_Section):
+    metric: str = Field("agreement", description="accuracy, macro_accuracy or agreement.")
+    minimum: Share | None = Field(None, description="The metric must be at least this.")
+    max_drop: Share | None = Field(None, description="The metric may lie this far below fp32's, absolute.")
+    judge: Literal["interval", "point"] = Field(
+        "interval", description="What must hold the floor: the interval's lower end, or the estimate."
+    )
+
+    @model_validator(mode="after")
+    def _one_floor(self) -> AccuracySection:
+        if (self.minimum is None) == (self.max_drop is None):
+            raise ValueError("give one of minimum (absolute) and max_drop (from the fp32 baseline)")
+        for key, value in (("minimum", self.minimum), ("max_drop", self.max_drop)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{key}: expected a share between 0 and 1, got {value:g}")
+        return self
+
+
+class SloSection(_Section):
+    percentile: float = Field(99.0, gt=0, lt=100, description="Of the time in queue and in the engine.")
+    latency: Duration = Field(description="What the percentile may be, end to end, such as 50ms.")
+    overhead: Duration = Field(
+        0, description="Network, pre- and post-processing; subtracted from the latency."
+    )
+    headroom: Share = Field(0.1, ge=0, lt=1, description="Share of each replica's capacity kept free.")
+
+    @model_validator(mode="after")
+    def _something_left(self) -> SloSection:
+        if self.latency <= self.overhead:
+            raise ValueError("overhead must be below latency: nothing is left for queueing and inference")
+        return self
+
+
+class WorkloadSection(_Section):
+    name: str | None = Field(None, description="Defaults to the model's file name.")
+    rate_rps: float = Field(gt=0, allow_inf_nan=False, description="Requests per second to be served.")
+    slo: SloSection
+
+
+class FleetSection(_Section):
+    """An empty list means any."""
+
+    providers: list[str] = []
+    regions: list[str] = []
+    purchase: list[Literal["on-demand", "spot", "reserved"]] = Field(["on-demand"], min_length=1)
+    max_instances_per_offer: int | None = Field(None, ge=1)
+    packing_derating: Share = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="How much slower a replica is assumed to be where more of them share an instance than "
+        "were measured side by side.",
+    )
+    catalog: str | None = Field(None, description="A folder that extends or replaces the shipped catalog.")
+
+
+class PlanFile(_Section):
+    """plan.yaml."""
+
+    model: str = Field(description="Path of the ONNX model.")
+    dimensions: dict[str, int | Literal["batch"]] = Field(
+        {}, description="Binds each dynamic dimension of the inputs to a size, or to `batch`."
+    )
+    data: DataSection = Field(default_factory=lambda: DataSection.model_validate({}))
+    accuracy: AccuracySection
+    workload: WorkloadSection
+    recipes: list[str] = Field(["fp32", "int8", "int8-dynamic", "fp16"], min_length=1)
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4, 8], min_length=1)
+    threads: Literal["auto"] | list[Annotated[int, Field(ge=1)]] = Field(
+        "auto", description="Threads of one replica; auto: powers of two up to this machine's cores."
+    )
+    fleet: FleetSection = Field(default_factory=lambda: FleetSection.model_validate({}))
+    output: str = Field("plan", description="Output folder.")
+    profiles: str | None = Field(None, description="Profile store; defaults to `profiles` in the output.")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """plan.yaml as values. Paths are absolute; ``base`` is the file's folder."""
+
+    path: Path
+    base: Path
+    sha256: str
+    model: Path
+    dimensions: tuple[tuple[str, int | str], ...]
+    calibration: str
+    evaluation: str
+    random_samples: int
+    workload: Workload
+    recipes: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    threads: tuple[int, ...] | None
+    """None: powers of two up to the machine's cores."""
+    limits: FleetLimits
+    packing_derating: float
+    catalog: Path | None
+    output: Path
+    profiles: Path
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of plan.yaml."""
+    schema = PlanFile.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "plan.yaml"}
+
+
+def read_spec(path: Path) -> Spec:
+    """Parse and check plan.yaml. Raises SpecError with file, line, key and what was expected."""
+    try:
+        raw = path.read_bytes()
+        text = raw.decode()
+    except FileNotFoundError:
+        raise SpecError(
+            f"{path}: no such file; write one with: planner init MODEL.onnx --output {path}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    lines = _Lines(path, text)
+    try:
+        parsed = PlanFile.model_validate(lines.content)
+    except ValidationError as error:
+        raise SpecError(_first_error(lines, error)) from None
+    return _to_values(path, hashlib.sha256(raw).hexdigest(), parsed)
+
+
+def _to_values(path: Path, sha256: str, file: PlanFile) -> Spec:
+    base = path.resolve().parent
+    output = base / file.output
+    slo = file.workload.slo
+    workload = Workload(
+        name=file.workload.name or Path(file.model).stem,
+        rate_rps=file.workload.rate_rps,
+        slo=Slo(slo.percentile, slo.latency, slo.overhead, slo.headroom),
+        floor=AccuracyFloor(
+            file.accuracy.metric, file.accuracy.minimum, file.accuracy.max_drop, file.accuracy.judge
+        ),
+    )
+    limits = FleetLimits(
+        providers=tuple(file.fleet.providers),
+        regions=tuple(file.fleet.regions),
+        purchases=tuple(file.fleet.purchase),
+        max_instances_per_offer=file.fleet.max_instances_per_offer,
+    )
+    return Spec(
+        path=path.resolve(),
+        base=base,
+        sha256=sha256,
+        model=base / file.model,
+        dimensions=tuple(file.dimensions.items()),
+        calibration=file.data.calibration,
+        evaluation=file.data.evaluation,
+        random_samples=file.data.samples,
+        workload=workload,
+        recipes=tuple(dict.fromkeys(file.recipes)),
+        batch_sizes=tuple(sorted(set(file.batch_sizes))),
+        threads=None if file.threads == "auto" else tuple(sorted(set(file.threads))),
+        limits=limits,
+        packing_derating=file.fleet.packing_derating,
+        catalog=base / file.fleet.catalog if file.fleet.catalog else None,
+        output=output,
+        profiles=base / file.profiles if file.profiles else output / "profiles",
+    )
+
+
+class _Lines:
+    """The file's content, and the line on which each key stands."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self._line: dict[tuple[str | int, ...], int] = {}
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            problem = getattr(error, "problem", None) or "not YAML"
+            raise SpecError(f"{where}: not valid YAML: {problem}") from None
+        if node is None or not isinstance(node, yaml.MappingNode):
+            raise SpecError(f"{path}: expected keys such as model: and workload:, found none")
+        self._walk(node, ())
+
+    def _walk(self, node: yaml.Node, location: tuple[str | int, ...]) -> None:
+        self._line[location] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                name = str(key.value)
+                if name in seen:
+                    raise SpecError(
+                        f"{self.path}:{key.start_mark.line + 1}: {name}: given twice; keep one of them"
+                    )
+                seen.add(name)
+                self._walk(value, (*location, name))
+                self._line[(*location, name)] = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                self._walk(value, (*location, index))
+
+    def at(self, location: tuple[str | int, ...]) -> str:
+        while location and location not in self._line:
+            location = location[:-1]
+        return f"{self.path}:{self._line[location]}"
+
+
+def _first_error(lines: _Lines, error: ValidationError) -> str:
+    # Unknown keys first: they explain the missing ones.
+    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = errors[0]
+    location = tuple(first["loc"])
+    known = _known_part(lines.content, location)
+    key = ".".join(str(part) for part in (location if first["type"] == "missing" else known))
+    where = lines.at(location)
+    if first["type"] == "extra_forbidden":
+        return f"{where}: {key}: unknown key{_nearest(location)}"
+    if first["type"] == "missing":
+        return f"{where}: {key}: missing; see planner schema plan"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    given = first.get("input")
+    if isinstance(given, str | int | float) and "got" not in message:
+        message += f", got {given!r}"
+    return f"{where}: {key or 'plan.yaml'}: {message}"
+
+
+def _known_part(content: object, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The part of a pydantic location that exists in the file (union branches add names of their own)."""
+    part: list[str | int] = []
+    for step in location:
+        inside = isinstance(content, dict) and step in content
+        listed = isinstance(content, list) and isinstance(step, int) and step < len(content)
+        if not (inside or listed):
+            break
+        content = content[step]  # type: ignore[index]
+        part.append(step)
+    return tuple(part)
+
+
+def _nearest(location: tuple[str | int, ...]) -> str:
+    section: type[BaseModel] = PlanFile
+    for step in location[:-1]:
+        annotation = section.model_fields[str(step)].annotation if str(step) in section.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+    known = list(section.model_fields)
+    match = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
+    return f"; did you mean {match[0]}?" if match else f"; known here: {', '.join(known)}"
+

@@ -1,0 +1,55 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from planner.errors import StoreError
+
+
+def writable_folder(folder: Path) -> Path:
+    """Make ``folder`` and prove that files can be created in it. Raises StoreError in one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, probe = tempfile.mkstemp(dir=folder, prefix=".probe-")
+        os.close(handle)
+        Path(probe).unlink()
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder or mend its permissions"
+        ) from None
+    return folder
+
+
+def replace_text(target: Path, text: str) -> None:
+    """Write ``text`` beside ``target`` and rename it there: readers see the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _publish(Path(temporary), target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Copy ``source`` to ``target``, which appears whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    os.close(handle)
+    try:
+        shutil.copyfile(source, temporary)
+        _publish(Path(temporary), target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    temporary.chmod(0o644)
+    temporary.replace(target)

@@ -1,0 +1,131 @@
+"""Append, query: profiles as JSON files, keyed by configuration and environment.
+
+A killed process leaves no half profile (files are renamed into place), and two processes may write one
+store: they write different files, or the same content under the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from planner.domain.profile import Configuration, Environment, Profile
+from planner.errors import StoreError
+from planner.store.files import replace_text, writable_folder
+
+# 1: first format
+PROFILE_SCHEMA = 1
+
+
+class ProfileStore:
+    """Profiles in ``folder``, a sub-folder for each model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, configuration: Configuration, environment: Environment) -> Profile | None:
+        """The profile of exactly this configuration in exactly this environment, or None."""
+        path = self._path(configuration, environment)
+        return read_profile(path) if path.exists() else None
+
+    def put(self, profile: Profile) -> Path:
+        """Write ``profile``, in place of an older one of the same configuration and environment."""
+        path = self._path(profile.configuration, profile.environment)
+        writable_folder(path.parent)
+        replace_text(path, json.dumps(_to_json(profile), separators=(",", ":")))
+        return path
+
+    def all(self) -> list[Profile]:
+        """Every profile, in the order of the file names."""
+        return [read_profile(path) for path in sorted(self.folder.glob("*/*.json"))]
+
+    def _path(self, configuration: Configuration, environment: Environment) -> Path:
+        text = json.dumps([_configuration_to_json(configuration), environment.id], sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        name = f"{configuration.recipe}-b{configuration.batch_size}-t{configuration.threads}-{key}.json"
+        return self.folder / configuration.model_sha256[:12] / name
+
+
+def read_profile(path: Path) -> Profile:
+    """Raises StoreError where the file is not a profile of a known schema."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != PROFILE_SCHEMA:
+            raise StoreError(
+                f"{path}: profile schema {content['schema']}, this planner reads {PROFILE_SCHEMA}; "
+                "move the file away and measure again"
+            )
+        return _from_json(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{path}: not a profile ({type(error).__name__}: {error}); move the file away and measure again"
+        ) from None
+
+
+def _configuration_to_json(configuration: Configuration) -> dict[str, Any]:
+    return {
+        "model_sha256": configuration.model_sha256,
+        "recipe": configuration.recipe,
+        "variant_sha256": configuration.variant_sha256,
+        "device": configuration.device,
+        "backend": configuration.backend,
+        "batch_size": configuration.batch_size,
+        "threads": configuration.threads,
+        "replicas": configuration.replicas,
+        "shapes": {name: list(shape) for name, shape in configuration.shapes},
+    }
+
+
+def _to_json(profile: Profile) -> dict[str, Any]:
+    environment = profile.environment
+    return {
+        "schema": PROFILE_SCHEMA,
+        "configuration": _configuration_to_json(profile.configuration),
+        "environment": {
+            "id": environment.id,
+            "cpu_model": environment.cpu_model,
+            "cpu_architecture": environment.cpu_architecture,
+            "cpu_flags": list(environment.cpu_flags),
+            "cores": environment.cores,
+            "memory_bytes": environment.memory_bytes,
+            "system": environment.system,
+            "libraries": dict(environment.libraries),
+        },
+        "taken_at": profile.taken_at,
+        "memory_bytes": profile.memory_bytes,
+        "samples_ns": list(profile.samples_ns),
+    }
+
+
+def _from_json(content: dict[str, Any]) -> Profile:
+    configuration, environment = content["configuration"], content["environment"]
+    samples = tuple(content["samples_ns"])
+    if not samples or not all(isinstance(ns, int) and ns > 0 for ns in samples):
+        raise ValueError("samples_ns must be positive whole numbers")
+    return Profile(
+        configuration=Configuration(
+            model_sha256=configuration["model_sha256"],
+            recipe=configuration["recipe"],
+            variant_sha256=configuration["variant_sha256"],
+            device=configuration["device"],
+            backend=configuration["backend"],
+            batch_size=configuration["batch_size"],
+            threads=configuration["threads"],
+            replicas=configuration["replicas"],
+            shapes=tuple((name, tuple(shape)) for name, shape in configuration["shapes"].items()),
+        ),
+        environment=Environment(
+            cpu_model=environment["cpu_model"],
+            cpu_architecture=environment["cpu_architecture"],
+            cpu_flags=tuple(environment["cpu_flags"]),
+            cores=environment["cores"],
+            memory_bytes=environment["memory_bytes"],
+            system=environment["system"],
+            libraries=tuple(environment["libraries"].items()),
+        ),
+        samples_ns=samples,
+        memory_bytes=content["memory_bytes"],
+        taken_at=content["taken_at"],
+    )
