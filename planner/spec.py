@@ -266,9 +266,12 @@ class _Lines:
 
 
 def _first_error(lines: _Lines, error: ValidationError) -> str:
-    # Unknown keys first: they explain the missing ones.
-    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    first = errors[0]
+    # Unknown keys first: they explain the missing ones. Then the most specific: of a choice between a
+    # word and a list, the error inside the list that was given says more than "expected the word".
+    first = min(
+        error.errors(),
+        key=lambda e: (e["type"] != "extra_forbidden", -len(_known_part(lines.content, e["loc"]))),
+    )
     location = tuple(first["loc"])
     known = _known_part(lines.content, location)
     key = ".".join(str(part) for part in (location if first["type"] == "missing" else known))
@@ -291,10 +294,9 @@ def _known_part(content: object, location: tuple[str | int, ...]) -> tuple[str |
     for step in location:
         inside = isinstance(content, dict) and step in content
         listed = isinstance(content, list) and isinstance(step, int) and step < len(content)
-        if not (inside or listed):
-            break
-        content = content[step]  # type: ignore[index]
-        part.append(step)
+        if inside or listed:
+            content = content[step]  # type: ignore[index]
+            part.append(step)
     return tuple(part)
 
 
@@ -307,4 +309,3 @@ def _nearest(location: tuple[str | int, ...]) -> str:
     known = list(section.model_fields)
     match = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
     return f"; did you mean {match[0]}?" if match else f"; known here: {', '.join(known)}"
-

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a figure was read. ``as_of`` is an ISO date; ``quality`` is ``read`` or ``from-memory``."""
+    """Where a figure was read. ``as_of`` is an ISO date; ``quality`` is ``read``, ``derived``
+    (computed from figures read) or ``from-memory``."""
 
     citation: str
     as_of: str

@@ -31,9 +31,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """Full profiles, what was screened out or failed, and how much of it was measured just now."""
+    """Full profiles, the probes they were chosen from, what was screened out or failed, and how many
+    configurations were measured just now."""
 
     profiles: tuple[Profile, ...]
+    probes: tuple[Profile, ...]
     rejections: tuple[Rejection, ...]
     measured: int
     reused: int
@@ -89,7 +91,11 @@ def profile_all(
 
     screened = [Rejection("profile", c.describe(), reason) for c, reason in reasons.items()]
     return Campaign(
-        tuple(profiles), (*campaign.failures, *screened), len(campaign.measured), campaign.reused(jobs)
+        tuple(profiles),
+        tuple(probes.values()),
+        (*campaign.failures, *screened),
+        len(campaign.measured),
+        campaign.reused(jobs),
     )
 
 

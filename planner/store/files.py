@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -32,24 +31,8 @@ def replace_text(target: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        _publish(Path(temporary), target)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def replace_file(source: Path, target: Path) -> None:
-    """Copy ``source`` to ``target``, which appears whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    os.close(handle)
-    try:
-        shutil.copyfile(source, temporary)
-        _publish(Path(temporary), target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _publish(temporary: Path, target: Path) -> None:
-    temporary.chmod(0o644)
-    temporary.replace(target)

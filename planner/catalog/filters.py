@@ -1,0 +1,50 @@
+"""Which offers a plan may use, as plain functions."""
+
+from __future__ import annotations
+
+from planner.catalog.catalog import Catalog, nearest
+from planner.catalog.tables import PURCHASES
+from planner.domain.offer import Offer
+from planner.domain.workload import FleetLimits
+from planner.errors import CatalogError
+
+
+def matches(offer: Offer, limits: FleetLimits) -> bool:
+    """Whether the limits allow the offer; empty limits allow all."""
+    return (
+        (not limits.providers or offer.provider in limits.providers)
+        and (not limits.regions or offer.region in limits.regions)
+        and (not limits.purchases or offer.purchase in limits.purchases)
+    )
+
+
+def select(catalog: Catalog, limits: FleetLimits) -> tuple[Offer, ...]:
+    """The offers that the limits allow, cheapest first; CatalogError where they name what is unknown."""
+    check_limits(catalog, limits)
+    allowed = (offer for offer in catalog.offers if matches(offer, limits))
+    return tuple(sorted(allowed, key=lambda offer: (offer.usd_per_hour, offer.id)))
+
+
+def offers_with(catalog: Catalog, device: str) -> tuple[Offer, ...]:
+    """The offers of one device, cheapest first."""
+    allowed = (offer for offer in catalog.offers if offer.device == device)
+    return tuple(sorted(allowed, key=lambda offer: (offer.usd_per_hour, offer.id)))
+
+
+def check_limits(catalog: Catalog, limits: FleetLimits) -> None:
+    """Raises CatalogError for a provider, region or purchase that no offer has, naming the nearest.
+
+    A region has to be one of the providers named, for they share no names.
+    """
+    providers = {offer.provider for offer in catalog.offers}
+    _require("provider", limits.providers, providers)
+    allowed = limits.providers or tuple(sorted(providers))
+    regions = {offer.region for offer in catalog.offers if offer.provider in allowed}
+    _require(f"region of {', '.join(allowed)}", limits.regions, regions)
+    _require("purchase", limits.purchases, set(PURCHASES))
+
+
+def _require(what: str, names: tuple[str, ...], known: set[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise CatalogError(f"unknown {what}: {name!r}{nearest(name, known)}")

@@ -1,0 +1,139 @@
+"""Reads catalog folders into a Catalog: the one that ships, and a user's own laid over it.
+
+A folder holds ``sources.yaml``, ``devices/*.yaml``, ``instances/<provider>.csv`` and
+``prices/<provider>.csv``; any of them may be absent. docs/catalog.md describes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from planner.catalog.catalog import Catalog, CpuSignature
+from planner.catalog.fields import Problem
+from planner.catalog.sheets import read_devices, read_sources
+from planner.catalog.tables import Instance, Price, read_instances, read_prices
+from planner.domain.device import Device, Source
+from planner.domain.offer import Offer
+from planner.errors import CatalogError
+
+
+def load(extra: Path | None = None) -> Catalog:
+    """The shipped catalog, with ``extra`` laid over it: a row with the same key replaces, others extend.
+
+    Keys: a source's id, a device's name, a provider's instance type, and for a price the type, region and
+    purchase. Raises CatalogError naming file, line, key and value of the first thing wrong.
+    """
+    draft = _draft(extra)
+    if draft.problems:
+        more = len(draft.problems) - 1
+        rest = f" (and {more} more; `planner catalog check` lists them)" if more else ""
+        raise CatalogError(f"{draft.problems[0]}{rest}")
+    return Catalog(
+        devices=tuple(draft.devices.values()),
+        offers=tuple(_offer(price, draft.instances[price.instance]) for price in draft.prices.values()),
+        cpu_signatures=tuple(draft.signatures.values()),
+        digest=draft.digest.hexdigest(),
+    )
+
+
+def check(folder: Path | None = None) -> tuple[Problem, ...]:
+    """All that is wrong in the shipped catalog, or in ``folder`` laid over it; empty when it loads."""
+    return tuple(_draft(folder).problems)
+
+
+def shipped_folder() -> Path:
+    """Where the shipped catalog lies: inside the installed package, or beside it in a checkout."""
+    installed = Path(str(files("planner"))) / "_data" / "hardware_catalog"
+    checkout = Path(__file__).resolve().parents[2] / "hardware_catalog"
+    for folder in (installed, checkout):
+        if folder.is_dir():
+            return folder
+    raise CatalogError(f"the hardware catalog is missing from {installed}; reinstall planner")
+
+
+@dataclass
+class _Draft:
+    """What has been read so far, by key; later folders overwrite earlier ones."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
+    signatures: dict[str, CpuSignature] = field(default_factory=dict)
+    instances: dict[tuple[str, str], Instance] = field(default_factory=dict)
+    prices: dict[tuple[tuple[str, str], str, str], Price] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+
+def _draft(extra: Path | None) -> _Draft:
+    draft = _Draft()
+    _add(draft, shipped_folder())
+    if extra is not None:
+        if not extra.is_dir():
+            raise CatalogError(
+                f"{extra} is not a folder; expected one with prices/<provider>.csv and the like"
+            )
+        if not any(_files(extra)):
+            raise CatalogError(f"{extra} holds no catalog file; expected prices/<provider>.csv and the like")
+        _add(draft, extra)
+    return draft
+
+
+def _add(draft: _Draft, folder: Path) -> None:
+    """Reads one folder, in the order in which its files refer to each other."""
+    for file in _files(folder):
+        draft.digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+        draft.digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for file in _files(folder, "sources.yaml"):
+        draft.sources.update(read_sources(file, draft.problems))
+    _add_devices(draft, folder)
+    for file in _files(folder, "instances/*.csv"):
+        draft.instances.update(read_instances(file, draft.devices, draft.sources, draft.problems))
+    for file in _files(folder, "prices/*.csv"):
+        draft.prices.update(read_prices(file, draft.instances, draft.sources, draft.problems))
+
+
+def _add_devices(draft: _Draft, folder: Path) -> None:
+    seen: dict[str, str] = {}
+    for file in _files(folder, "devices/*.yaml"):
+        for line, device, signature in read_devices(file, draft.sources, draft.problems):
+            if device.name in seen:
+                wrong = f"name is {device.name!r}, expected each device once (also at {seen[device.name]})"
+                draft.problems.append(Problem(str(file), line, wrong))
+                continue
+            seen[device.name] = f"{file}:{line}"
+            draft.devices[device.name] = device
+            draft.signatures.pop(device.name, None)
+            if signature:
+                draft.signatures[device.name] = signature
+
+
+def _files(folder: Path, *patterns: str) -> Iterator[Path]:
+    """The catalog files of a folder in a fixed order, all kinds unless ``patterns`` say which."""
+    for pattern in patterns or ("sources.yaml", "devices/*.yaml", "instances/*.csv", "prices/*.csv"):
+        yield from sorted(folder.glob(pattern))
+
+
+def _offer(price: Price, instance: Instance) -> Offer:
+    notes = [instance.note, price.note]
+    if instance.source.quality == "from-memory":
+        notes.append(f"vCPUs and memory from memory: {instance.source.citation}")
+    if price.source.quality != "read":
+        notes.append(f"price {price.source.quality}")
+    return Offer(
+        provider=instance.provider,
+        instance_type=instance.instance_type,
+        region=price.region,
+        device=instance.device,
+        device_count=instance.device_count,
+        vcpus=instance.vcpus,
+        memory_bytes=instance.memory_bytes,
+        purchase=price.purchase,
+        usd_per_hour=price.usd_per_hour,
+        price_source=price.source.citation,
+        price_as_of=price.source.as_of,
+        note="; ".join(note for note in notes if note),
+    )

@@ -1,0 +1,43 @@
+"""planner plan"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from planner.cli.errors import exit_codes
+
+
+@exit_codes
+def plan(
+    spec: Path = typer.Argument(..., metavar="PLAN.YAML", help="What to serve, how fast and how well."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="Output folder; overrides the file's."),
+    json: bool = typer.Option(False, "--json", help="Print the report, and nothing else, on stdout."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Tell what would be made and measured, and how long it takes; do nothing."
+    ),
+    time_limit: float = typer.Option(60.0, min=0.1, help="Seconds the solver may take."),
+) -> None:
+    """Find the cheapest fleet that meets the SLO and the accuracy floor, with its engines."""
+    from planner import pipeline
+    from planner.cli import render
+    from planner.cli.progress import on_stderr
+    from planner.report import dump
+
+    loaded = pipeline.load_spec(spec, output)
+    if dry_run:
+        work = pipeline.dry_run(loaded)
+        if json:
+            sys.stdout.write(render.dry_run_json(work))
+        else:
+            render.dry_run(work)
+        return
+    with on_stderr() as progress:
+        made = pipeline.plan(loaded, progress=progress, time_limit_s=time_limit)
+    report = pipeline.publish(made, loaded)
+    if json:
+        sys.stdout.write(dump(report))
+    else:
+        render.plan(report, loaded.output)

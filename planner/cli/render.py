@@ -1,0 +1,331 @@
+"""What people read: tables that fit 100 columns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from planner.units import format_bytes, format_ms, format_seconds, format_usd
+
+if TYPE_CHECKING:
+    from planner.catalog import Figure
+    from planner.domain.device import Device
+    from planner.domain.offer import Offer
+    from planner.domain.problem import Rejection
+    from planner.domain.quality import AccuracyFloor
+    from planner.pipeline import DryRun, Judged
+    from planner.profiling.local import Campaign
+    from planner.report import Engine, PlanReport
+    from planner.report.plan_json import FleetPart, VariantPart
+
+WIDTH = 100
+
+
+def console() -> Console:
+    """Never wider than a reader's eye, never narrower where it is no terminal."""
+    out = Console(highlight=False)
+    return Console(highlight=False, width=min(out.width, WIDTH) if out.is_terminal else WIDTH)
+
+
+def plan(report: PlanReport, folder: Path) -> None:
+    out = console()
+    slo = report.workload.slo
+    out.print()
+    out.print(
+        f"[bold]{report.workload.name}[/]: {report.workload.rate_rps:g} requests/s, "
+        f"p{slo.percentile:g} within {slo.latency_ms:g} ms "
+        f"({slo.overhead_ms:g} ms overhead, {slo.budget_ms:g} ms for queue and inference, "
+        f"{slo.headroom:.0%} headroom)"
+    )
+    out.print(_fleet_table(report))
+    out.print(_cost_line("Plan", report.fleet, bold=True))
+    if report.baseline.fleet is not None and report.baseline.saving is not None:
+        line = _cost_line("Unoptimised (fp32, batch 1)", report.baseline.fleet)
+        out.print(f"{line}; the plan saves [bold green]{report.baseline.saving:.0%}[/]")
+    else:
+        out.print(f"Unoptimised: {report.baseline.note}")
+    if report.runner_up is not None:
+        out.print(f"Runner-up: {report.runner_up.reason}")
+    else:
+        out.print("Runner-up: none, every other choice is infeasible")
+    proof = report.proof
+    if proof.proven:
+        out.print(f"Proof: optimal, bound {format_usd(proof.bound_usd_per_hour)}/h ({proof.solver})")
+    else:
+        out.print(
+            f"[yellow]Not proven[/]: gap {proof.gap:.2%}, bound {format_usd(proof.bound_usd_per_hour)}/h"
+        )
+    out.print(_variants_table(report.variants))
+    stages: dict[str, int] = {}
+    for rejection in report.rejections:
+        stages[rejection.stage] = stages.get(rejection.stage, 0) + 1
+    if stages:
+        counted = ", ".join(f"{count} by {stage}" for stage, count in stages.items())
+        out.print(f"Rejected: {counted} (reasons in plan.json)")
+    out.print(_measured_line(report.measured_profiles, report.reused_profiles))
+    for note in report.notes:
+        out.print(f"[yellow]Note:[/] {note}")
+    out.print(f"Wrote {_shown(folder / 'plan.json')} and {len(report.engines)} engine(s) beside it.")
+
+
+def _fleet_table(report: PlanReport) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in ("buy", "instance", "where", "runs on each", "traffic", "p-SLO", "USD/h"):
+        right = header in ("buy", "traffic", "p-SLO", "USD/h")
+        table.add_column(header, justify="right" if right else "left", overflow="fold")
+    offers = {offer.id: offer for offer in report.offers}
+    candidates = {candidate.id: candidate for candidate in report.candidates}
+    for placement in report.fleet.placements:
+        offer = offers[placement.offer_id]
+        for row, traffic in enumerate(placement.traffic):
+            candidate = candidates[traffic.candidate_id]
+            threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
+            runs = (
+                f"{traffic.replicas_per_instance} × {candidate.recipe}, {threads}, "
+                f"batch ≤ {candidate.max_batch_size}"
+            )
+            if placement.extrapolated:
+                runs += " (extrapolated)"
+            table.add_row(
+                f"{placement.instances} ×" if row == 0 else "",
+                f"{offer.provider} {offer.instance_type}" if row == 0 else "",
+                f"{offer.region}, {offer.purchase}" if row == 0 else "",
+                runs,
+                f"{traffic.share:.0%}",
+                f"{traffic.predicted_sojourn_ms:.3g} ms",
+                f"{placement.usd_per_hour:.4g}" if row == 0 else "",
+            )
+    return table
+
+
+def _cost_line(title: str, fleet: FleetPart, bold: bool = False) -> str:
+    cost = fleet.cost
+    hourly = f"{format_usd(cost.usd_per_hour)}/h"
+    return (
+        f"{title}: {f'[bold]{hourly}[/]' if bold else hourly}, {format_usd(cost.usd_per_month)}/month, "
+        f"{format_usd(cost.usd_per_million_requests)} per million requests"
+    )
+
+
+def _variants_table(variants: list[VariantPart]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    metric = variants[0].quality.metric
+    confidence = f"{variants[0].quality.confidence:.0%} interval"
+    for header in ("variant", "size", metric, confidence, "drop from fp32", confidence, "floor"):
+        table.add_column(header, justify="left" if header in ("variant", "floor") else "right")
+    for variant in variants:
+        q = variant.quality
+        baseline = variant.recipe == "fp32"
+        table.add_row(
+            variant.recipe,
+            format_bytes(variant.size_bytes),
+            f"{q.value:.4f}",
+            f"{q.low:.4f} to {q.high:.4f}",
+            "" if baseline else f"{q.drop:+.4f}",
+            "" if baseline else f"{q.drop_low:+.4f} to {q.drop_high:+.4f}",
+            "holds" if variant.holds_floor else "[red]missed[/]",
+        )
+    return table
+
+
+def _measured_line(measured: int, reused: int) -> str:
+    if measured == 0:
+        return f"Nothing measured: all {reused} profiles came from the store."
+    return f"Measured {measured} configurations, {reused} came from the store."
+
+
+def variants(judged: Judged, floor: AccuracyFloor) -> None:
+    from planner.report.from_plan import variant_part
+
+    out = console()
+    out.print(_variants_table([variant_part(v, q, floor) for v, q in judged.variants]))
+    for variant, _ in judged.variants:
+        out.print(f"{variant.recipe}: {_shown(variant.path)}")
+        for note in variant.notes:
+            out.print(f"  {note}")
+    _rejections(out, judged.rejections)
+
+
+def variants_json(judged: Judged, floor: AccuracyFloor) -> None:
+    from planner.report.from_plan import variant_part
+
+    _json(
+        {
+            "variants": [
+                variant_part(v, q, floor).model_dump(mode="json") | {"path": str(v.path)}
+                for v, q in judged.variants
+            ],
+            "rejections": _rejection_list(judged.rejections),
+        }
+    )
+
+
+def profiles(campaign: Campaign, percentile: float, store: Path) -> None:
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    headers = ("configuration", "side by side", "samples", "mean", "p50", f"p{percentile:g}", "memory")
+    for header in headers:
+        table.add_column(header, justify="left" if header == "configuration" else "right")
+    for profile in campaign.profiles:
+        table.add_row(
+            profile.configuration.describe(),
+            str(profile.configuration.replicas),
+            str(len(profile.samples_ns)),
+            format_ms(profile.mean_ns()),
+            format_ms(profile.percentile_ns(50)),
+            format_ms(profile.percentile_ns(percentile)),
+            format_bytes(profile.memory_bytes),
+        )
+    out.print(table)
+    _rejections(out, campaign.rejections)
+    out.print(_measured_line(campaign.measured, campaign.reused))
+    out.print(f"Profiles are in {_shown(store)}.")
+
+
+def profiles_json(campaign: Campaign, percentile: float, store: Path) -> None:
+    from planner.report.from_plan import profile_part
+
+    _json(
+        {
+            "profiles": [
+                {"configuration": p.configuration.describe()}
+                | profile_part(p, percentile).model_dump(mode="json")
+                for p in campaign.profiles
+            ],
+            "rejections": _rejection_list(campaign.rejections),
+            "measured": campaign.measured,
+            "reused": campaign.reused,
+            "store": str(store),
+        }
+    )
+
+
+def dry_run(work: DryRun) -> None:
+    out = console()
+    out.print(f"Would make {len(work.recipes)} variants: {', '.join(work.recipes)}")
+    out.print(
+        f"Would measure the accuracy of each on {work.evaluation_samples} samples "
+        f"(calibrating on {work.calibration_samples})"
+    )
+    out.print(
+        f"Would measure {len(work.configurations)} configurations, up to {work.samples_each} samples each; "
+        f"{work.stored} are in the profile store"
+    )
+    for configuration in work.configurations:
+        out.print(f"  {configuration}")
+    out.print(f"Would plan over {work.offers} offers and write {_shown(work.output)}")
+    out.print(f"Takes at most about {format_seconds(work.seconds)}, estimated from three fp32 inferences")
+
+
+def dry_run_json(work: DryRun) -> str:
+    return (
+        json.dumps(
+            {
+                "recipes": list(work.recipes),
+                "configurations": list(work.configurations),
+                "stored_configurations": work.stored,
+                "samples_each": work.samples_each,
+                "evaluation_samples": work.evaluation_samples,
+                "calibration_samples": work.calibration_samples,
+                "offers": work.offers,
+                "estimated_seconds_at_most": work.seconds,
+                "output": str(work.output),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def engines(found: list[Engine]) -> None:
+    out = console()
+    for engine in found:
+        out.print(f"{engine.recipe}, {engine.backend}: {_shown(engine.path)}, sha256 {engine.sha256}")
+    out.print(f"{len(found)} engine(s), each the one in the manifest.")
+
+
+def offers(found: tuple[Offer, ...]) -> None:
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in (
+        "provider",
+        "instance",
+        "region",
+        "purchase",
+        "device",
+        "vCPUs",
+        "memory",
+        "USD/h",
+        "as of",
+    ):
+        table.add_column(header, justify="right" if header in ("vCPUs", "memory", "USD/h") else "left")
+    for offer in found:
+        table.add_row(
+            offer.provider,
+            offer.instance_type,
+            offer.region,
+            offer.purchase,
+            f"{offer.device_count:g} × {offer.device}" if offer.device_count else offer.device,
+            str(offer.vcpus),
+            "unknown" if offer.memory_bytes is None else format_bytes(offer.memory_bytes),
+            f"{offer.usd_per_hour:.4g}",
+            offer.price_as_of,
+        )
+    out.print(table)
+    out.print(f"{len(found)} offers")
+
+
+def offers_json(found: tuple[Offer, ...]) -> None:
+    from planner.report.from_plan import offer_part
+
+    _json([offer_part(offer).model_dump(mode="json") for offer in found])
+
+
+def offers_with_sources(found: tuple[Offer, ...]) -> None:
+    offers(found)
+    out = console()
+    for offer in found:
+        out.print(
+            f"{offer.id}: {offer.price_source} ({offer.price_as_of}){f'; {offer.note}' if offer.note else ''}"
+        )
+
+
+def device(found: Device, figures: tuple[Figure, ...], sold: tuple[Offer, ...]) -> None:
+    out = console()
+    out.print(f"[bold]{found.name}[/]: {found.kind}, {found.vendor}, {found.architecture}")
+    if found.note:
+        out.print(found.note)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in ("figure", "value", "source", "as of", "read or from memory"):
+        table.add_column(header, overflow="fold")
+    for figure in figures:
+        source = figure.source
+        table.add_row(figure.name, figure.value, source.citation, source.as_of, source.quality)
+    out.print(table)
+    offers(sold)
+
+
+def _rejections(out: Console, rejections: tuple[Rejection, ...]) -> None:
+    for rejection in rejections:
+        out.print(f"[red]rejected[/] ({rejection.stage}) {rejection.subject}: {rejection.reason}")
+
+
+def _rejection_list(rejections: tuple[Rejection, ...]) -> list[dict[str, str]]:
+    return [{"stage": r.stage, "subject": r.subject, "reason": r.reason} for r in rejections]
+
+
+def _json(content: object) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _shown(path: Path) -> str:
+    """Relative to the working folder where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,106 @@
+"""What the planner found, with everything that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.domain.device import Device
+from planner.domain.model import Model
+from planner.domain.offer import Offer
+from planner.domain.problem import Candidate, Placement, Rejection, Solution
+from planner.domain.profile import Environment, Profile
+from planner.domain.quality import Quality
+from planner.domain.variant import Variant
+from planner.domain.workload import FleetLimits, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A candidate with the analysis behind its capacity.
+
+    ``capacity_rps`` is one replica's, before headroom; ``sojourn_ns`` the SLO's percentile at that rate.
+    ``packed_capacity_rps`` is the same with service times stretched for crowded instances.
+    """
+
+    candidate: Candidate
+    capacity_rps: float
+    packed_capacity_rps: float
+    sojourn_ns: float
+    utilisation: float
+    mean_batch_size: float
+    truncated_mass: float
+    lattice_step_ns: float
+    profiles: tuple[Profile, ...]
+    """One for each batch size up to the candidate's largest, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDigest:
+    """Where data came from; ``synthetic`` data are random and say nothing about real accuracy."""
+
+    source: str
+    sha256: str
+    samples: int
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerUp:
+    """The cheapest plan without the winner's leading choice, and why it lost."""
+
+    solution: Solution
+    without: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """The SLO's percentile that is predicted for a candidate's replicas at their planned rate."""
+
+    candidate_id: str
+    extrapolated: bool
+    replica_rps: float
+    sojourn_ns: float
+    budget_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything in plan.json; ``notes`` are what the reader must know before trusting it."""
+
+    created_at: str
+    planner_version: str
+    spec_sha256: str
+    catalog_sha256: str
+    model: Model
+    calibration: DataDigest
+    evaluation: DataDigest
+    workload: Workload
+    limits: FleetLimits
+    packing_derating: float
+    environment: Environment
+    device: Device
+    device_note: str
+    variants: tuple[tuple[Variant, Quality], ...]
+    servings: tuple[Serving, ...]
+    rejections: tuple[Rejection, ...]
+    offers_considered: int
+    offers: tuple[Offer, ...]
+    """The offers that the plan, the baseline and the runner-up use."""
+    solution: Solution
+    margins: tuple[Margin, ...]
+    baseline: Solution | None
+    baseline_note: str
+    runner_up: RunnerUp | None
+    measured: int
+    reused: int
+    notes: tuple[str, ...]
+
+
+def replica_rates(placement: Placement) -> tuple[tuple[str, float], ...]:
+    """Requests per second that one replica of each of the placement's candidates gets, by candidate id."""
+    flows = dict(placement.flow_rps)
+    return tuple(
+        (candidate_id, flows[candidate_id] / (replicas * placement.instances))
+        for candidate_id, replicas in placement.pattern.replicas
+    )

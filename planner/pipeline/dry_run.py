@@ -1,0 +1,74 @@
+"""What a run would do, told before any of it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from planner.backends import backend
+from planner.catalog import matches
+from planner.domain.profile import samples_for
+from planner.domain.variant import Variant
+from planner.pipeline.inputs import BACKEND, Prepared, prepare
+from planner.pipeline.steps import configurations, recipes
+from planner.profiling.local import START_SECONDS
+from planner.profiling.screening import PROBE_SAMPLES
+from planner.spec import Spec
+from planner.store import ProfileStore
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a run would do. ``seconds`` is an upper estimate from a few inferences of the fp32 model."""
+
+    recipes: tuple[str, ...]
+    configurations: tuple[str, ...]
+    stored: int
+    samples_each: int
+    evaluation_samples: int
+    calibration_samples: int
+    offers: int
+    seconds: float
+    output: Path
+
+
+def dry_run(spec: Spec) -> DryRun:
+    """Count what would be made and measured, and time three inferences to say how long that takes."""
+    prepared = prepare(spec)
+    names = recipes(spec)
+    unmade = [Variant(name, prepared.model.sha256, prepared.model.path, "", 0) for name in names]
+    grid = [configuration for configuration, _ in configurations(prepared, unmade)]
+    stored = {
+        (p.configuration.recipe, p.configuration.batch_size, p.configuration.threads)
+        for p in ProfileStore(spec.profiles).all()
+        if p.environment == prepared.environment and p.configuration.model_sha256 == prepared.model.sha256
+    }
+    missing = [c for c in grid if (c.recipe, c.batch_size, c.threads) not in stored]
+    seconds_each = _time_baseline(prepared)
+    samples = max(samples_for(spec.workload.slo.percentile), PROBE_SAMPLES)
+    inferences = len(names) * (prepared.evaluation.samples + prepared.calibration.samples)
+    seconds = inferences * seconds_each + sum(
+        2 * START_SECONDS + samples * c.batch_size * seconds_each / c.replicas for c in missing
+    )
+    return DryRun(
+        recipes=names,
+        configurations=tuple(c.describe() for c in missing),
+        stored=len(grid) - len(missing),
+        samples_each=samples,
+        evaluation_samples=prepared.evaluation.samples,
+        calibration_samples=prepared.calibration.samples,
+        offers=sum(matches(offer, spec.limits) for offer in prepared.catalog.offers),
+        seconds=seconds,
+        output=spec.output,
+    )
+
+
+def _time_baseline(prepared: Prepared) -> float:
+    feed = prepared.evaluation.batch(range(1), prepared.inputs)
+    with backend(BACKEND).load(prepared.model.path, 1) as session:
+        session.infer(feed)
+        start = perf_counter()
+        for _ in range(3):
+            session.infer(feed)
+    return (perf_counter() - start) / 3

@@ -1,0 +1,76 @@
+"""plan.yaml and everything it names, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from planner.backends import backend
+from planner.catalog import Catalog, CpuMatch, check_limits, load, local_cpu, match_cpu
+from planner.domain.model import BoundInput, Model
+from planner.domain.profile import Environment
+from planner.errors import DataError
+from planner.profiling.environment import local_environment
+from planner.quality import Dataset, check_metric, load_data, overlap, random_data
+from planner.spec import RANDOM_DATA, Spec, read_spec
+from planner.store import writable_folder
+from planner.variants import bind, index_ranges, read_model, recipe
+
+BACKEND = "onnxruntime"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The inputs of a run, read and checked; nothing made or measured yet."""
+
+    spec: Spec
+    model: Model
+    inputs: tuple[BoundInput, ...]
+    calibration: Dataset
+    evaluation: Dataset
+    catalog: Catalog
+    cpu: CpuMatch
+    environment: Environment
+
+
+def load_spec(path: Path, output: Path | None = None) -> Spec:
+    """Read plan.yaml; ``output`` overrides its output folder."""
+    spec = read_spec(path)
+    if output is None:
+        return spec
+    folder = output.resolve()
+    inside = spec.profiles.is_relative_to(spec.output)
+    profiles = folder / spec.profiles.relative_to(spec.output) if inside else spec.profiles
+    return replace(spec, output=folder, profiles=profiles)
+
+
+def prepare(spec: Spec) -> Prepared:
+    """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes."""
+    for name in spec.recipes:
+        recipe(name)
+    check_metric(spec.workload.floor.metric)
+    catalog = load(spec.catalog)
+    check_limits(catalog, spec.limits)
+    model = read_model(spec.model)
+    inputs = bind(model, dict(spec.dimensions))
+    writable_folder(spec.output)
+    evaluation = _data(spec, spec.evaluation, model, inputs, seed=1)
+    calibration = _data(spec, spec.calibration, model, inputs, seed=2)
+    shared = overlap(calibration, evaluation)
+    if shared:
+        raise DataError(
+            f"{spec.path}: data: {shared} of {evaluation.samples} evaluation samples are calibration samples "
+            "too; accuracy must be measured on data that calibration never saw"
+        )
+    identity = local_cpu()
+    cpu = match_cpu(identity, catalog)
+    environment = local_environment(
+        identity.name, cpu.device.architecture, identity.flags, backend(BACKEND).libraries()
+    )
+    return Prepared(spec, model, inputs, calibration, evaluation, catalog, cpu, environment)
+
+
+def _data(spec: Spec, source: str, model: Model, inputs: tuple[BoundInput, ...], seed: int) -> Dataset:
+    if source == RANDOM_DATA:
+        return random_data(inputs, spec.random_samples, seed, index_ranges(model))
+    return load_data(source, spec.base, inputs)

@@ -1,0 +1,201 @@
+"""Profiles to capacities, capacities to a problem, the problem to a plan, the plan to files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from planner.capacity import service_times, servings, sojourn_percentile_ns
+from planner.catalog import matches
+from planner.domain.offer import Offer
+from planner.domain.plan import DataDigest, Margin, Plan, Serving, replica_rates
+from planner.domain.problem import Candidate, Demand, Problem, Rejection, Solution
+from planner.domain.progress import Progress, Step, silent
+from planner.domain.variant import BASELINE_RECIPE
+from planner.errors import InfeasibleError
+from planner.optimize import baseline, runner_up, solve
+from planner.pipeline.blocked import blocked_by_fleet, blocked_by_floor, blocked_by_slo
+from planner.pipeline.inputs import BACKEND, Prepared, prepare
+from planner.pipeline.steps import judge, profile
+from planner.quality import Dataset
+from planner.report import (
+    ENGINES_FOLDER,
+    Deployed,
+    EnginePart,
+    PlanReport,
+    dump,
+    to_report,
+    write_engines,
+)
+from planner.spec import Spec
+from planner.store import replace_text
+from planner.variants import external_locations
+
+
+def plan(
+    spec: Spec,
+    progress: Progress = silent,
+    time_limit_s: float = 60.0,
+    now: datetime | None = None,
+) -> Plan:
+    """The cheapest fleet for ``spec``. Nothing but variants and profiles is written; see ``publish``.
+
+    Raises InfeasibleError where there is none, with what blocks it and the nearest thing that would do.
+    """
+    prepared = prepare(spec)
+    judged = judge(prepared, progress)
+    if not judged.serving(prepared):
+        raise InfeasibleError(blocked_by_floor(spec.workload.floor, judged.variants))
+    campaign = profile(prepared, judged, progress)
+    accepted, refused = servings(spec.workload, campaign.profiles, spec.packing_derating)
+    if not accepted:
+        raise InfeasibleError(blocked_by_slo(spec.workload.slo, campaign))
+    offers = [offer for offer in prepared.catalog.offers if matches(offer, spec.limits)]
+    problem, unserved = _problem(prepared, accepted, offers)
+    progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
+    solution = solve(problem, time_limit_s)
+    cheapest_fp32 = baseline(problem, _is_baseline)
+    second = runner_up(problem, solution)
+    progress(Step("solving", "", 1, 1))
+    solutions = [s for s in (solution, cheapest_fp32, second.solution if second else None) if s]
+    return Plan(
+        created_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        planner_version=version("planner"),
+        spec_sha256=spec.sha256,
+        catalog_sha256=prepared.catalog.digest,
+        model=prepared.model,
+        calibration=_digest(spec.calibration, prepared.calibration),
+        evaluation=_digest(spec.evaluation, prepared.evaluation),
+        workload=spec.workload,
+        limits=spec.limits,
+        packing_derating=spec.packing_derating,
+        environment=prepared.environment,
+        device=prepared.cpu.device,
+        device_note=prepared.cpu.note,
+        variants=judged.variants,
+        servings=tuple(accepted),
+        rejections=(*judged.rejections, *campaign.rejections, *refused, *unserved),
+        offers_considered=len(problem.offers),
+        offers=_used_offers(problem, solutions),
+        solution=solution,
+        margins=_margins(spec, accepted, solutions),
+        baseline=cheapest_fp32,
+        baseline_note="fp32, one request at a time, on the cheapest offer for it"
+        if cheapest_fp32
+        else "fp32 at batch 1 cannot serve this workload at all",
+        runner_up=second,
+        measured=campaign.measured,
+        reused=campaign.reused,
+        notes=tuple(_notes(prepared, solution, problem)),
+    )
+
+
+def publish(plan: Plan, spec: Spec) -> PlanReport:
+    """Write the engines, their manifest and, last, plan.json to the output folder."""
+    by_id = {serving.candidate.id: serving.candidate for serving in plan.servings}
+    used = {
+        by_id[candidate_id].recipe
+        for placement in plan.solution.placements
+        for candidate_id, _ in placement.pattern.replicas
+    }
+    deployed = [
+        Deployed(variant, BACKEND, external_locations(variant.path))
+        for variant, _ in plan.variants
+        if variant.recipe in used
+    ]
+    engines = write_engines(spec.output / ENGINES_FOLDER, deployed, plan.environment.libraries)
+    entries = [
+        EnginePart(
+            recipe=engine.recipe,
+            path=engine.path.relative_to(spec.output).as_posix(),
+            sha256=engine.sha256,
+        )
+        for engine in engines
+    ]
+    report = to_report(plan, entries)
+    replace_text(spec.output / "plan.json", dump(report))
+    return report
+
+
+def _problem(
+    prepared: Prepared, accepted: list[Serving], offers: list[Offer]
+) -> tuple[Problem, list[Rejection]]:
+    """What the solver sees; offers on devices that nothing was measured on are rejected by device."""
+    spec = prepared.spec
+    devices = {serving.candidate.device for serving in accepted}
+    unserved: dict[str, int] = {}
+    for offer in offers:
+        if offer.device not in devices:
+            unserved[offer.device] = unserved.get(offer.device, 0) + 1
+    rejections = [
+        Rejection("fleet", device, f"{count} offers: no profile on this device; measure on one")
+        for device, count in sorted(unserved.items())
+    ]
+    problem = Problem(
+        demands=(Demand(spec.workload.name, spec.workload.rate_rps),),
+        candidates=tuple(serving.candidate for serving in accepted),
+        offers=tuple(offer for offer in offers if offer.device in devices),
+        max_instances_per_offer=spec.limits.max_instances_per_offer,
+    )
+    if not problem.offers:
+        raise InfeasibleError(blocked_by_fleet(prepared, len(offers)))
+    return problem, rejections
+
+
+def _is_baseline(candidate: Candidate) -> bool:
+    return candidate.recipe == BASELINE_RECIPE and candidate.max_batch_size == 1
+
+
+def _digest(source: str, data: Dataset) -> DataDigest:
+    return DataDigest(source, data.digest, data.samples, data.synthetic)
+
+
+def _used_offers(problem: Problem, solutions: list[Solution]) -> tuple[Offer, ...]:
+    used = {p.pattern.offer_id for solution in solutions for p in solution.placements}
+    return tuple(offer for offer in problem.offers if offer.id in used)
+
+
+def _margins(spec: Spec, accepted: list[Serving], solutions: list[Solution]) -> tuple[Margin, ...]:
+    """The SLO's percentile at the rate that each replica is planned to get."""
+    slo = spec.workload.slo
+    by_id: Mapping[str, Serving] = {serving.candidate.id: serving for serving in accepted}
+    margins: dict[tuple[str, bool, float], Margin] = {}
+    for placement in (p for solution in solutions for p in solution.placements):
+        extrapolated = placement.pattern.extrapolated
+        for candidate_id, rate in replica_rates(placement):
+            key = (candidate_id, extrapolated, rate)
+            if key in margins:
+                continue
+            stretch = 1.0 + spec.packing_derating if extrapolated else 1.0
+            serving = by_id[candidate_id]
+            service = service_times(serving.profiles, stretch)
+            sojourn = sojourn_percentile_ns(service, serving.candidate.max_batch_size, rate, slo.percentile)
+            margins[key] = Margin(candidate_id, extrapolated, rate, sojourn, slo.budget_ns)
+    return tuple(margins.values())
+
+
+def _notes(prepared: Prepared, solution: Solution, problem: Problem) -> Iterator[str]:
+    """What the reader must know before trusting the plan."""
+    spec = prepared.spec
+    if prepared.evaluation.synthetic:
+        yield (
+            "Evaluation data are random: accuracy is agreement with fp32 on inputs that mean nothing. "
+            "Give labelled data before deploying."
+        )
+    elif prepared.calibration.synthetic:
+        yield "Calibration data are random: give real inputs, and quantized variants may keep more accuracy."
+    if not prepared.cpu.exact:
+        yield prepared.cpu.note
+    if not solution.proven:
+        yield f"Not proven optimal: stopped at the time limit, at most {solution.gap:.1%} above the optimum."
+    if any(placement.pattern.extrapolated for placement in solution.placements):
+        yield (
+            "Extrapolated: more replicas share an instance than were measured side by side; their service "
+            f"times are taken to be {spec.packing_derating:.0%} longer (fleet.packing_derating)."
+        )
+    offers = {offer.id: offer for offer in problem.offers}
+    for placement in solution.placements:
+        offer = offers[placement.pattern.offer_id]
+        if offer.note:
+            yield f"{offer.id}: {offer.note}"

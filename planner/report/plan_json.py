@@ -1,0 +1,251 @@
+"""plan.json: every field listed by hand, versioned.
+
+Units stand in the names. Percentages are shares (0.1 is 10 %). Times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from planner.errors import StoreError
+
+# 1: first format
+REPORT_SCHEMA = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataPart(_Part):
+    source: str
+    sha256: str
+    samples: int
+    synthetic: bool = Field(description="Random inputs: valid for latency, silent about real accuracy.")
+
+
+class InputsPart(_Part):
+    plan_yaml_sha256: str
+    model_path: str
+    model_sha256: str = Field(description="Of the ONNX file and its external data.")
+    model_size_bytes: int
+    catalog_sha256: str
+    calibration: DataPart
+    evaluation: DataPart
+
+
+class EnvironmentPart(_Part):
+    id: str
+    cpu_model: str
+    cpu_architecture: str
+    cpu_flags: list[str]
+    cores: int
+    memory_bytes: int
+    system: str
+    libraries: dict[str, str]
+    device: str = Field(description="The catalog's device that this machine's profiles stand for.")
+    device_note: str
+
+
+class SloPart(_Part):
+    percentile: float
+    latency_ms: float
+    overhead_ms: float
+    headroom: float
+    budget_ms: float = Field(description="Latency less overhead: what queueing and inference may take.")
+
+
+class WorkloadPart(_Part):
+    name: str
+    rate_rps: float
+    slo: SloPart
+
+
+class FloorPart(_Part):
+    metric: str
+    minimum: float | None
+    max_drop: float | None
+    judge: Literal["interval", "point"]
+
+
+class QualityPart(_Part):
+    metric: str
+    value: float
+    low: float
+    high: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    confidence: float
+    samples: int
+
+
+class VariantPart(_Part):
+    recipe: str
+    sha256: str
+    size_bytes: int
+    notes: list[str]
+    quality: QualityPart
+    holds_floor: bool
+
+
+class ProfilePart(_Part):
+    batch_size: int
+    samples: int
+    mean_ms: float
+    p50_ms: float
+    slo_percentile_ms: float
+    memory_bytes: int
+    taken_at: str
+
+
+class CandidatePart(_Part):
+    id: str
+    recipe: str
+    backend: str
+    device: str
+    threads: int
+    max_batch_size: int
+    side_by_side: int
+    memory_bytes: int
+    capacity_rps: float = Field(description="One replica, before headroom.")
+    packed_capacity_rps: float = Field(
+        description="Extrapolated: where more replicas share an instance than were measured together."
+    )
+    sojourn_ms: float = Field(description="The SLO's percentile of queueing and inference at capacity.")
+    utilisation: float
+    mean_batch_size: float
+    truncated_mass: float
+    lattice_step_ms: float
+    profiles: list[ProfilePart]
+
+
+class RejectionPart(_Part):
+    stage: Literal["variant", "quality", "profile", "capacity", "fleet"]
+    subject: str
+    reason: str
+
+
+class OfferPart(_Part):
+    id: str
+    provider: str
+    instance_type: str
+    region: str
+    purchase: str
+    device: str
+    device_count: float
+    vcpus: int
+    memory_bytes: int | None
+    usd_per_hour: float
+    price_source: str
+    price_as_of: str
+    note: str
+
+
+class TrafficPart(_Part):
+    candidate_id: str
+    replicas_per_instance: int
+    rate_rps: float = Field(description="Over all instances of the placement.")
+    share: float
+    replica_rps: float
+    predicted_sojourn_ms: float
+    slo_margin_ms: float = Field(description="Budget less the predicted percentile, queueing included.")
+
+
+class PlacementPart(_Part):
+    offer_id: str
+    instances: int
+    usd_per_hour: float
+    extrapolated: bool = Field(description="More replicas share an instance than were measured together.")
+    traffic: list[TrafficPart]
+
+
+class CostPart(_Part):
+    usd_per_hour: float
+    usd_per_month: float = Field(description="730 hours.")
+    usd_per_million_requests: float
+
+
+class FleetPart(_Part):
+    placements: list[PlacementPart]
+    cost: CostPart
+
+
+class ProofPart(_Part):
+    solver: str
+    bound_usd_per_hour: float
+    gap: float
+    proven: bool
+    solve_seconds: float
+
+
+class BaselinePart(_Part):
+    fleet: FleetPart | None
+    note: str
+    saving: float | None = Field(description="Share of the baseline's cost that the plan saves.")
+
+
+class RunnerUpPart(_Part):
+    fleet: FleetPart
+    without: str
+    reason: str
+
+
+class EnginePart(_Part):
+    recipe: str
+    path: str = Field(description="Relative to plan.json.")
+    sha256: str
+
+
+class PlanReport(_Part):
+    """A plan, and all that it rests on."""
+
+    schema_version: Literal[1] = 1
+    planner_version: str
+    created_at: str
+    inputs: InputsPart
+    environment: EnvironmentPart
+    workload: WorkloadPart
+    floor: FloorPart
+    fleet: FleetPart
+    proof: ProofPart
+    baseline: BaselinePart
+    runner_up: RunnerUpPart | None
+    variants: list[VariantPart]
+    candidates: list[CandidatePart]
+    rejections: list[RejectionPart]
+    offers: list[OfferPart] = Field(description="Price snapshot of every offer named in this file.")
+    offers_considered: int
+    packing_derating: float
+    measured_profiles: int = Field(description="Measured in this run; the others came from the store.")
+    reused_profiles: int
+    engines: list[EnginePart]
+    notes: list[str]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of plan.json."""
+    schema = PlanReport.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "plan.json"}
+
+
+def dump(report: PlanReport) -> str:
+    return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_report(path: Path) -> PlanReport:
+    """Raises StoreError where the file is not a plan of this schema version."""
+    try:
+        return PlanReport.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); make one with planner plan") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"{path}: not a plan of schema {REPORT_SCHEMA}: {where}: {first['msg']}; make it again"
+        ) from None

@@ -1,0 +1,110 @@
+"""plan.yaml: every mistake is one line that names file, line, key and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from planner.errors import SpecError
+from planner.spec import json_schema, read_spec
+from planner.units import NS_PER_MS
+
+GOOD = """\
+model: models/net.onnx
+dimensions: {N: batch, seq: 128}
+data: {calibration: cal.npz, evaluation: "data:evaluation"}
+accuracy: {metric: macro_accuracy, max_drop: 2%}
+workload:
+  rate_rps: 120
+  slo: {percentile: 99, latency: 50ms, overhead: 5ms, headroom: 10%}
+recipes: [int8, fp32, int8]
+batch_sizes: [4, 1, 2]
+threads: [1]
+fleet: {providers: [aws], regions: [us-east-1], purchase: [on-demand, spot], max_instances_per_offer: 7}
+output: out
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "plan.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_every_key_reaches_its_value(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, GOOD))
+    assert spec.model == tmp_path / "models/net.onnx"
+    assert spec.dimensions == (("N", "batch"), ("seq", 128))
+    assert (spec.calibration, spec.evaluation) == ("cal.npz", "data:evaluation")
+    assert spec.workload.name == "net"
+    assert spec.workload.rate_rps == 120
+    assert spec.workload.slo.budget_ns == 45 * NS_PER_MS
+    assert spec.workload.slo.headroom == pytest.approx(0.1)
+    assert spec.workload.floor.max_drop == pytest.approx(0.02)
+    assert spec.recipes == ("int8", "fp32")
+    assert spec.batch_sizes == (1, 2, 4)
+    assert spec.limits.purchases == ("on-demand", "spot")
+    assert spec.limits.max_instances_per_offer == 7
+    assert spec.output == tmp_path / "out"
+    assert spec.profiles == tmp_path / "out" / "profiles"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "expected"),
+    [
+        ("latency: 50ms", "latencey: 50ms", 7, "workload.slo.latencey: unknown key; did you mean latency?"),
+        ("output: out", "outptu: out", 12, "outptu: unknown key; did you mean output?"),
+        ("rate_rps: 120", "rate_rps: 0", 6, "workload.rate_rps: input should be greater than 0, got 0"),
+        ("rate_rps: 120", "rate_rps: -3", 6, "workload.rate_rps: input should be greater than 0, got -3"),
+        ("rate_rps: 120", "rate_rps: .inf", 6, "workload.rate_rps: input should be a finite number"),
+        ("latency: 50ms", "latency: 50", 7, "expected a duration with its unit, such as 20ms, got 50"),
+        ("latency: 50ms", "latency: 5ms", 7, "overhead must be below latency"),
+        ("headroom: 10%", "headroom: 100%", 7, "workload.slo.headroom: input should be less than 1"),
+        ("percentile: 99", "percentile: 100", 7, "workload.slo.percentile: input should be less than 100"),
+        ("max_drop: 2%", "max_drop: two", 4, "accuracy.max_drop: expected a share, such as 10% or 0.1"),
+        ("max_drop: 2%", "max_drop: 2%, minimum: 0.9", 4, "give one of minimum"),
+        (", max_drop: 2%", "", 4, "give one of minimum"),
+        ("max_drop: 2%", "max_drop: 200%", 4, "max_drop: expected a share between 0 and 1, got 2"),
+        ("spot]", "sport]", 11, "input should be 'on-demand', 'spot' or 'reserved', got 'sport'"),
+        ("threads: [1]", "threads: [0]", 10, "threads.0: input should be greater than or equal to 1"),
+        ("output: out", "model: b.onnx", 12, "model: given twice; keep one of them"),
+        ("output: out", "output: [", 13, "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, line: int, expected: str) -> None:
+    assert GOOD.count(old) == 1
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(SpecError) as caught:
+        read_spec(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{line}: ")
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"model: missing"):
+        read_spec(write(tmp_path, GOOD.replace("model: models/net.onnx\n", "")))
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
+def test_a_file_without_keys_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SpecError, match="expected keys"):
+        read_spec(write(tmp_path, text))
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="planner init"):
+        read_spec(tmp_path / "nowhere.yaml")
+
+
+def test_the_schema_accepts_what_the_parser_accepts_and_refuses_the_rest() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load(GOOD), schema)
+    for broken in (GOOD.replace("output:", "outptu:"), GOOD.replace("120", "0"), GOOD.replace("50ms", "50")):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(yaml.safe_load(broken), schema)
