@@ -94,6 +94,20 @@ def match_cpu(identity: CpuIdentity, catalog: Catalog) -> CpuMatch:
     return CpuMatch(catalog.device(chosen.device), False, note)
 
 
+def sold_as(match: CpuMatch, identity: CpuIdentity, catalog: Catalog) -> CpuMatch:
+    """The device whose offers price this CPU: its own, or the nearest that the catalog has offers of."""
+    sold = {offer.device for offer in catalog.offers}
+    nearby = [s for s in catalog.cpu_signatures if s.device in sold]
+    if match.device.name in sold or not nearby:
+        return match
+    chosen = min(nearby, key=lambda s: _distance(s, identity))
+    note = (
+        f"the catalog has no offer of this CPU ({_describe(identity)}): "
+        f"prices are for the nearest, {chosen.device}"
+    )
+    return CpuMatch(catalog.device(chosen.device), False, note)
+
+
 def _same_model(signature: CpuSignature, identity: CpuIdentity) -> bool:
     same_family = (signature.vendor, signature.family) == (identity.vendor, identity.family)
     return same_family and identity.model in signature.models

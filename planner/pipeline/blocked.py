@@ -50,7 +50,7 @@ def blocked_by_slo(slo: Slo, campaign: Campaign) -> str:
 
 
 def blocked_by_fleet(prepared: Prepared, left: int) -> str:
-    device = prepared.cpu.device.name
+    device = prepared.sold_as.device.name
     selling = [offer for offer in prepared.catalog.offers if offer.device == device]
     where = sorted({f"{o.provider} {o.region} ({o.purchase})" for o in selling})
     nearest = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.backends import backend
-from planner.catalog import Catalog, CpuMatch, check_limits, load, local_cpu, match_cpu
+from planner.catalog import Catalog, CpuMatch, check_limits, load, local_cpu, match_cpu, sold_as
 from planner.domain.model import BoundInput, Model
 from planner.domain.profile import Environment
 from planner.errors import DataError
@@ -30,6 +30,8 @@ class Prepared:
     evaluation: Dataset
     catalog: Catalog
     cpu: CpuMatch
+    sold_as: CpuMatch
+    """What the catalog prices this CPU as: the same device, or the nearest with offers."""
     environment: Environment
 
 
@@ -67,7 +69,17 @@ def prepare(spec: Spec) -> Prepared:
     environment = local_environment(
         identity.name, cpu.device.architecture, identity.flags, backend(BACKEND).libraries()
     )
-    return Prepared(spec, model, inputs, calibration, evaluation, catalog, cpu, environment)
+    return Prepared(
+        spec,
+        model,
+        inputs,
+        calibration,
+        evaluation,
+        catalog,
+        cpu,
+        sold_as(cpu, identity, catalog),
+        environment,
+    )
 
 
 def _data(spec: Spec, source: str, model: Model, inputs: tuple[BoundInput, ...], seed: int) -> Dataset:

@@ -48,7 +48,9 @@ def plan(
     if not judged.serving(prepared):
         raise InfeasibleError(blocked_by_floor(spec.workload.floor, judged.variants))
     campaign = profile(prepared, judged, progress)
-    accepted, refused = servings(spec.workload, campaign.profiles, spec.packing_derating)
+    accepted, refused = servings(
+        spec.workload, campaign.profiles, spec.packing_derating, prepared.sold_as.device.name
+    )
     if not accepted:
         raise InfeasibleError(blocked_by_slo(spec.workload.slo, campaign))
     offers = [offer for offer in prepared.catalog.offers if matches(offer, spec.limits)]
@@ -71,8 +73,8 @@ def plan(
         limits=spec.limits,
         packing_derating=spec.packing_derating,
         environment=prepared.environment,
-        device=prepared.cpu.device,
-        device_note=prepared.cpu.note,
+        device=prepared.sold_as.device,
+        device_note=prepared.sold_as.note,
         variants=judged.variants,
         servings=tuple(accepted),
         rejections=(*judged.rejections, *campaign.rejections, *refused, *unserved),
@@ -185,8 +187,8 @@ def _notes(prepared: Prepared, solution: Solution, problem: Problem) -> Iterator
         )
     elif prepared.calibration.synthetic:
         yield "Calibration data are random: give real inputs, and quantized variants may keep more accuracy."
-    if not prepared.cpu.exact:
-        yield prepared.cpu.note
+    if prepared.sold_as.note:
+        yield prepared.sold_as.note
     if not solution.proven:
         yield f"Not proven optimal: stopped at the time limit, at most {solution.gap:.1%} above the optimum."
     if any(placement.pattern.extrapolated for placement in solution.placements):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from planner import catalog
-from planner.catalog import Catalog, CpuIdentity, local_cpu, match_cpu
+from planner.catalog import Catalog, CpuIdentity, local_cpu, match_cpu, sold_as
 from planner.catalog.cpus import parse_cpuinfo, parse_platform
 from planner.errors import CatalogError
 
@@ -83,6 +83,25 @@ def test_other_cpus_get_the_nearest_with_a_note(
         f"this CPU (Some CPU, {vendor} family {family} model {model} stepping 0) is not in the catalog: "
         f"prices are for the nearest, {device}"
     )
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "model", "flags", "sold"),
+    [
+        ("AuthenticAMD", 25, 1, "avx2", "genoa"),
+        ("GenuineIntel", 6, 207, f"{AVX512} avx512_vnni amx_int8", "sapphire-rapids"),
+        ("AuthenticAMD", 25, 17, f"{AVX512} avx512_vnni", "genoa"),
+    ],
+)
+def test_a_cpu_that_nobody_sells_is_priced_as_the_nearest_that_is(
+    vendor: str, family: int, model: int, flags: str, sold: str
+) -> None:
+    identity = parse_cpuinfo(cpuinfo(vendor, family, model, 1, flags, "Some CPU"))
+    match = match_cpu(identity, CATALOG)
+    priced = sold_as(match, identity, CATALOG)
+    assert priced.device.name == sold
+    assert priced.exact == (match.device.name == sold)
+    assert priced.exact or f"prices are for the nearest, {sold}" in priced.note
 
 
 def test_an_arm_cpu_is_described_by_what_it_tells() -> None:

@@ -1,0 +1,30 @@
+"""What all tests share: the generated models. ``import onnx_models`` works in every test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "fixtures"))
+
+if TYPE_CHECKING:
+    from onnx_models import LabelledModel
+
+
+@pytest.fixture(scope="session")
+def mlp_model(tmp_path_factory: pytest.TempPathFactory) -> LabelledModel:
+    """A classifier of 42 MB for which batching pays, with its data; read only. Takes two seconds to make."""
+    import onnx_models
+
+    return onnx_models.mlp(tmp_path_factory.mktemp("mlp") / "model.onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> LabelledModel:
+    """A classifier of 3 kB with its data; read only."""
+    import onnx_models
+
+    return onnx_models.tiny(tmp_path_factory.mktemp("tiny") / "model.onnx")
