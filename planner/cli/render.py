@@ -49,10 +49,7 @@ def plan(report: PlanReport, folder: Path) -> None:
         out.print(f"{line}; the plan saves [bold green]{report.baseline.saving:.0%}[/]")
     else:
         out.print(f"Unoptimised: {report.baseline.note}")
-    if report.runner_up is not None:
-        out.print(f"Runner-up: {report.runner_up.reason}")
-    else:
-        out.print("Runner-up: none, every other choice is infeasible")
+    out.print(f"Runner-up: {report.runner_up.reason}")
     proof = report.proof
     if proof.proven:
         out.print(f"Proof: optimal, bound {format_usd(proof.bound_usd_per_hour)}/h ({proof.solver})")
@@ -75,8 +72,9 @@ def plan(report: PlanReport, folder: Path) -> None:
 
 def _fleet_table(report: PlanReport) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("buy", "instance", "where", "runs on each", "traffic", "p-SLO", "USD/h"):
-        right = header in ("buy", "traffic", "p-SLO", "USD/h")
+    percentile = f"p{report.workload.slo.percentile:g}"
+    for header in ("buy", "instance", "where", "runs on each", "traffic", percentile, "USD/h"):
+        right = header in ("buy", "traffic", percentile, "USD/h")
         table.add_column(header, justify="right" if right else "left", overflow="fold")
     offers = {offer.id: offer for offer in report.offers}
     candidates = {candidate.id: candidate for candidate in report.candidates}
@@ -114,20 +112,20 @@ def _cost_line(title: str, fleet: FleetPart, bold: bool = False) -> str:
 
 def _variants_table(variants: list[VariantPart]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    metric = variants[0].quality.metric
-    confidence = f"{variants[0].quality.confidence:.0%} interval"
-    for header in ("variant", "size", metric, confidence, "drop from fp32", confidence, "floor"):
-        table.add_column(header, justify="left" if header in ("variant", "floor") else "right")
+    first = variants[0].quality
+    table.add_column("variant")
+    table.add_column("size", justify="right")
+    table.add_column(f"{first.metric} ({first.confidence:.0%} interval)", justify="right")
+    table.add_column("drop from fp32 (paired)", justify="right")
+    table.add_column("floor")
     for variant in variants:
         q = variant.quality
         baseline = variant.recipe == "fp32"
         table.add_row(
             variant.recipe,
             format_bytes(variant.size_bytes),
-            f"{q.value:.4f}",
-            f"{q.low:.4f} to {q.high:.4f}",
-            "" if baseline else f"{q.drop:+.4f}",
-            "" if baseline else f"{q.drop_low:+.4f} to {q.drop_high:+.4f}",
+            f"{q.value:.4f} ({q.low:.4f} to {q.high:.4f})",
+            "" if baseline else f"{q.drop:+.4f} ({q.drop_low:+.4f} to {q.drop_high:+.4f})",
             "holds" if variant.holds_floor else "[red]missed[/]",
         )
     return table

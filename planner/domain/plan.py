@@ -46,9 +46,9 @@ class DataDigest:
 
 @dataclass(frozen=True, slots=True)
 class RunnerUp:
-    """The cheapest plan without the winner's leading choice, and why it lost."""
+    """The cheapest plan without the winner's leading choice, and why it lost; None where there is none."""
 
-    solution: Solution
+    solution: Solution | None
     without: str
     reason: str
 
@@ -91,7 +91,7 @@ class Plan:
     margins: tuple[Margin, ...]
     baseline: Solution | None
     baseline_note: str
-    runner_up: RunnerUp | None
+    runner_up: RunnerUp
     measured: int
     reused: int
     notes: tuple[str, ...]

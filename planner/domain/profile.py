@@ -77,14 +77,16 @@ class Profile:
     """Peak resident memory of one replica's process: runtime, weights and activations."""
     taken_at: str
     """ISO 8601, UTC."""
+    foreign_load: float | None = None
+    """Share of the machine that other processes kept busy while the samples were taken, where known."""
 
     def percentile_ns(self, percentile: float) -> int:
         """The empirical percentile (nearest rank). Raises SupportError without enough samples."""
         needed = samples_for(percentile)
         if len(self.samples_ns) < needed:
             raise SupportError(
-                f"{self.configuration.describe()}: p{percentile:g} needs {needed} samples at 99 % confidence, "
-                f"there are {len(self.samples_ns)}; measure more or ask for a lower percentile"
+                f"{self.configuration.describe()}: p{percentile:g} needs {needed} samples at 99 % "
+                f"confidence, there are {len(self.samples_ns)}; measure more or ask for a lower percentile"
             )
         ordered = sorted(self.samples_ns)
         return ordered[math.ceil(percentile / 100 * len(ordered)) - 1]

@@ -11,7 +11,7 @@ from planner.domain.model import BoundInput, Model
 from planner.domain.profile import Environment
 from planner.errors import DataError
 from planner.profiling.environment import local_environment
-from planner.quality import Dataset, check_metric, load_data, overlap, random_data
+from planner.quality import Dataset, load_data, metric, overlap, random_data
 from planner.spec import RANDOM_DATA, Spec, read_spec
 from planner.store import writable_folder
 from planner.variants import bind, index_ranges, read_model, recipe
@@ -50,16 +50,16 @@ def prepare(spec: Spec) -> Prepared:
     """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes."""
     for name in spec.recipes:
         recipe(name)
-    check_metric(spec.workload.floor.metric)
+    labelled = metric(spec.workload.floor.metric).needs_labels
     catalog = load(spec.catalog)
     check_limits(catalog, spec.limits)
     model = read_model(spec.model)
     inputs = bind(model, dict(spec.dimensions))
     writable_folder(spec.output)
-    evaluation = _data(spec, spec.evaluation, model, inputs, seed=1)
+    evaluation = _data(spec, spec.evaluation, model, inputs, seed=1, labels=labelled)
     calibration = _data(spec, spec.calibration, model, inputs, seed=2)
     shared = overlap(calibration, evaluation)
-    if shared:
+    if shared and not (calibration.synthetic or evaluation.synthetic):
         raise DataError(
             f"{spec.path}: data: {shared} of {evaluation.samples} evaluation samples are calibration samples "
             "too; accuracy must be measured on data that calibration never saw"
@@ -82,7 +82,14 @@ def prepare(spec: Spec) -> Prepared:
     )
 
 
-def _data(spec: Spec, source: str, model: Model, inputs: tuple[BoundInput, ...], seed: int) -> Dataset:
-    if source == RANDOM_DATA:
-        return random_data(inputs, spec.random_samples, seed, index_ranges(model))
-    return load_data(source, spec.base, inputs)
+def _data(
+    spec: Spec, source: str, model: Model, inputs: tuple[BoundInput, ...], seed: int, labels: bool = False
+) -> Dataset:
+    if source != RANDOM_DATA:
+        return load_data(source, spec.base, inputs, labels)
+    if labels:
+        raise DataError(
+            f"{spec.path}: accuracy.metric: {spec.workload.floor.metric} needs labels, which random data "
+            "have not; give data.evaluation, or use agreement"
+        )
+    return random_data(inputs, spec.random_samples, seed, index_ranges(model))

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from planner.capacity import service_times, servings, sojourn_percentile_ns
 from planner.catalog import matches
 from planner.domain.offer import Offer
-from planner.domain.plan import DataDigest, Margin, Plan, Serving, replica_rates
+from planner.domain.plan import DataDigest, Margin, Plan, RunnerUp, Serving, replica_rates
 from planner.domain.problem import Candidate, Demand, Problem, Rejection, Solution
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.variant import BASELINE_RECIPE
 from planner.errors import InfeasibleError
-from planner.optimize import baseline, runner_up, solve
+from planner.optimize import baseline, rejections, runner_up, solve
 from planner.pipeline.blocked import blocked_by_fleet, blocked_by_floor, blocked_by_slo
 from planner.pipeline.inputs import BACKEND, Prepared, prepare
 from planner.pipeline.steps import judge, profile
@@ -31,6 +31,9 @@ from planner.report import (
 from planner.spec import Spec
 from planner.store import replace_text
 from planner.variants import external_locations
+
+BUSY = 0.1
+"""The share of the machine that others may take before the plan warns of noisy measurements."""
 
 
 def plan(
@@ -58,9 +61,9 @@ def plan(
     progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
     solution = solve(problem, time_limit_s)
     cheapest_fp32 = baseline(problem, _is_baseline)
-    second = runner_up(problem, solution)
+    second = _runner_up(problem, solution)
     progress(Step("solving", "", 1, 1))
-    solutions = [s for s in (solution, cheapest_fp32, second.solution if second else None) if s]
+    solutions = [s for s in (solution, cheapest_fp32, second.solution) if s]
     return Plan(
         created_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
         planner_version=version("planner"),
@@ -89,7 +92,7 @@ def plan(
         runner_up=second,
         measured=campaign.measured,
         reused=campaign.reused,
-        notes=tuple(_notes(prepared, solution, problem)),
+        notes=tuple(_notes(prepared, accepted, solution, problem)),
     )
 
 
@@ -130,7 +133,7 @@ def _problem(
     for offer in offers:
         if offer.device not in devices:
             unserved[offer.device] = unserved.get(offer.device, 0) + 1
-    rejections = [
+    unmeasured = [
         Rejection("fleet", device, f"{count} offers: no profile on this device; measure on one")
         for device, count in sorted(unserved.items())
     ]
@@ -142,7 +145,13 @@ def _problem(
     )
     if not problem.offers:
         raise InfeasibleError(blocked_by_fleet(prepared, len(offers)))
-    return problem, rejections
+    return problem, [*unmeasured, *rejections(problem)]
+
+
+def _runner_up(problem: Problem, solution: Solution) -> RunnerUp:
+    found = runner_up(problem, solution)
+    without = f"{found.winner.candidate_id} on {found.winner.provider} {found.winner.instance_type}"
+    return RunnerUp(found.solution, without, found.reason)
 
 
 def _is_baseline(candidate: Candidate) -> bool:
@@ -177,7 +186,9 @@ def _margins(spec: Spec, accepted: list[Serving], solutions: list[Solution]) -> 
     return tuple(margins.values())
 
 
-def _notes(prepared: Prepared, solution: Solution, problem: Problem) -> Iterator[str]:
+def _notes(
+    prepared: Prepared, accepted: list[Serving], solution: Solution, problem: Problem
+) -> Iterator[str]:
     """What the reader must know before trusting the plan."""
     spec = prepared.spec
     if prepared.evaluation.synthetic:
@@ -189,6 +200,12 @@ def _notes(prepared: Prepared, solution: Solution, problem: Problem) -> Iterator
         yield "Calibration data are random: give real inputs, and quantized variants may keep more accuracy."
     if prepared.sold_as.note:
         yield prepared.sold_as.note
+    busy = [p.foreign_load for s in accepted for p in s.profiles if p.foreign_load is not None]
+    if busy and max(busy) > BUSY:
+        yield (
+            f"Noisy: other processes kept up to {max(busy):.0%} of this machine busy while it was measured, "
+            "latencies may be too high; measure again on a quiet machine (delete the profiles first)."
+        )
     if not solution.proven:
         yield f"Not proven optimal: stopped at the time limit, at most {solution.gap:.1%} above the optimum."
     if any(placement.pattern.extrapolated for placement in solution.placements):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,11 @@ from planner.profiling.environment import usable_cores
 from planner.profiling.local import Campaign, Job, profile_all
 from planner.quality import assess, predict_all
 from planner.spec import Spec
-from planner.store import ProfileStore
+from planner.store import ProfileStore, QualityStore
 from planner.variants import Context, make_variant
 
-EVALUATION_BATCH = 32
+EVALUATION_BATCH = 8
+"""Small: large batches are slower per sample on a CPU, and need more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +59,50 @@ def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
             rejections.append(Rejection("variant", name, str(error)))
     progress(Step("variants", "", len(names), len(names)))
 
-    judged: list[tuple[Variant, Quality]] = []
-    engine = backend(BACKEND)
-    outputs_of_baseline: list[np.ndarray] | None = None
+    judge_one = _Judge(prepared)
+    judged = []
     for done, variant in enumerate(variants):
         progress(Step("accuracy", variant.recipe, done, len(variants)))
-        with engine.load(variant.path, usable_cores()) as session:
-            outputs = predict_all(session.infer, prepared.evaluation, prepared.inputs, EVALUATION_BATCH)
-        if outputs_of_baseline is None:
-            outputs_of_baseline = outputs
-        quality = assess(spec.workload.floor.metric, outputs, outputs_of_baseline, prepared.evaluation.labels)
+        quality = judge_one(variant, variants[0])
         judged.append((variant, quality))
         rejections.extend(_below_floor(spec, variant, quality))
     progress(Step("accuracy", "", len(variants), len(variants)))
     return Judged(tuple(judged), tuple(rejections))
+
+
+class _Judge:
+    """Evaluates variants against the baseline; what was judged before comes from the store."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._store = QualityStore(prepared.spec.output / "quality")
+        self._engine = backend(BACKEND)
+        self._baseline: list[np.ndarray] | None = None
+
+    def __call__(self, variant: Variant, baseline: Variant) -> Quality:
+        prepared = self._prepared
+        metric = prepared.spec.workload.floor.metric
+        libraries = [f"{name} {version}" for name, version in self._engine.libraries()]
+        cpu = prepared.environment.cpu_model
+        key = (metric, variant.sha256, baseline.sha256, prepared.evaluation.digest, cpu, *libraries)
+        known = self._store.find(*key)
+        if known is not None:
+            return known
+        if self._baseline is None:
+            self._baseline = self._outputs(baseline)
+        same = variant.sha256 == baseline.sha256
+        outputs = self._baseline if same else self._outputs(variant)
+        quality = assess(metric, outputs, self._baseline, prepared.evaluation.labels)
+        if same:
+            # What is measured against itself has lost nothing; that needs no samples to tell.
+            quality = replace(quality, drop=0.0, drop_low=0.0, drop_high=0.0)
+        self._store.put(quality, *key)
+        return quality
+
+    def _outputs(self, variant: Variant) -> list[np.ndarray]:
+        prepared = self._prepared
+        with self._engine.load(variant.path, usable_cores()) as session:
+            return predict_all(session.infer, prepared.evaluation, prepared.inputs, EVALUATION_BATCH)
 
 
 def recipes(spec: Spec) -> tuple[str, ...]:
@@ -99,16 +131,23 @@ def _below_floor(spec: Spec, variant: Variant, quality: Quality) -> Iterator[Rej
 def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Campaign:
     """Measure what holds the floor on this machine, or find it in the profile store."""
     spec = prepared.spec
-    jobs = configurations(prepared, judged.serving(prepared))
-    with _feeds(prepared, {job.batch_size for job, _ in jobs}) as feeds:
-        return profile_all(
-            [Job(c, variant.path, feeds[c.batch_size]) for c, variant in jobs],
+    cores = prepared.environment.cores
+    grid = configurations(prepared, judged.serving(prepared))
+    too_wide = [
+        Rejection("profile", c.describe(), f"this machine has {cores} cores to measure on")
+        for c, _ in grid
+        if c.threads > cores
+    ]
+    with _feeds(prepared, {c.batch_size for c, _ in grid}) as feeds:
+        campaign = profile_all(
+            [Job(c, variant.path, feeds[c.batch_size]) for c, variant in grid if c.threads <= cores],
             ProfileStore(spec.profiles),
             prepared.environment,
             spec.workload.slo.percentile,
             spec.workload.slo.budget_ns,
             progress=progress,
         )
+    return replace(campaign, rejections=(*too_wide, *campaign.rejections))
 
 
 def configurations(prepared: Prepared, variants: list[Variant]) -> list[tuple[Configuration, Variant]]:
@@ -145,5 +184,9 @@ def _feeds(prepared: Prepared, batch_sizes: set[int]) -> Iterator[dict[int, Path
         feeds = {}
         for size in batch_sizes:
             feeds[size] = Path(folder) / f"{size}.npz"
-            np.savez(feeds[size], **prepared.evaluation.batch(range(size), prepared.inputs))
+            # Not numpy.savez: an input may be called `file`, like its first parameter.
+            with zipfile.ZipFile(feeds[size], "w") as archive:
+                for name, array in prepared.evaluation.batch(range(size), prepared.inputs).items():
+                    with archive.open(f"{name}.npy", "w") as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
         yield feeds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 from planner.domain.profile import Environment
@@ -27,6 +28,33 @@ def total_memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTimes:
+    """Seconds that all CPUs together have been busy, and busy or idle, since the machine started."""
+
+    busy_s: float
+    total_s: float
+
+
+def machine_times(stat: Path = Path("/proc/stat")) -> MachineTimes | None:
+    """Source: proc(5), /proc/stat, first line. None where there is no such file."""
+    try:
+        fields = [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    idle = fields[3] + fields[4]
+    return MachineTimes((sum(fields) - idle) / ticks, sum(fields) / ticks)
+
+
+def foreign_load(before: MachineTimes | None, after: MachineTimes | None, own_s: float) -> float | None:
+    """The share of the machine that others kept busy between two readings; ``own_s`` is our own CPU time."""
+    if before is None or after is None or after.total_s <= before.total_s:
+        return None
+    foreign = after.busy_s - before.busy_s - own_s
+    return max(foreign, 0.0) / (after.total_s - before.total_s)
 
 
 def local_environment(

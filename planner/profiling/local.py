@@ -127,6 +127,7 @@ class _Recorder:
             samples_ns=taken.samples_ns,
             memory_bytes=taken.memory_bytes,
             taken_at=self._now().isoformat(timespec="seconds"),
+            foreign_load=taken.foreign_load,
         )
         if known is not None:
             # The probe stays in front: screening a stored profile must come to the same verdict.

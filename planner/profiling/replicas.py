@@ -10,22 +10,29 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from planner.errors import BackendError
+from planner.profiling.environment import foreign_load, machine_times
+from planner.units import NS_PER_S
 
 LOAD_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Samples of all replicas, pooled; ``memory_bytes`` is the largest peak of one replica's process."""
+    """Samples of all replicas, pooled; ``memory_bytes`` is the largest peak of one replica's process.
+
+    ``foreign_load`` is the share of the machine that other processes kept busy meanwhile, None where the
+    system does not tell.
+    """
 
     samples_ns: tuple[int, ...]
     memory_bytes: int
+    foreign_load: float | None
 
 
 class Replicas:
@@ -33,6 +40,7 @@ class Replicas:
 
     def __init__(self, workers: list[_Worker]) -> None:
         self._workers = workers
+        self._cpu_s = 0.0
 
     def measure(self, samples: int, timeout_s: float) -> Measurement:
         """At least ``samples`` latencies, an equal share from each replica, all under load together.
@@ -40,12 +48,20 @@ class Replicas:
         Raises BackendError where a replica fails, dies, or does not answer within ``timeout_s``.
         """
         share = -(-samples // len(self._workers))
+        before = machine_times()
         for worker in self._workers:
             worker.ask(share)
         deadline = time.monotonic() + timeout_s
         answers = [worker.answer(deadline - time.monotonic()) for worker in self._workers]
+        after = machine_times()
         pooled = [ns for answer in answers for ns in answer["samples_ns"]]
-        return Measurement(tuple(pooled), max(answer["memory_bytes"] for answer in answers))
+        own_s = sum(answer["cpu_ns"] for answer in answers) / NS_PER_S - self._cpu_s
+        self._cpu_s += own_s
+        return Measurement(
+            samples_ns=tuple(pooled),
+            memory_bytes=max(answer["memory_bytes"] for answer in answers),
+            foreign_load=foreign_load(before, after, own_s),
+        )
 
 
 @contextmanager
@@ -118,7 +134,5 @@ class _Worker:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 # A pipe with unsent text complains when closed after the reader is gone.
-                try:
+                with suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass

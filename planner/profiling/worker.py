@@ -1,7 +1,7 @@
 """One replica in a process of its own: loads an engine and times it when told to.
 
 A crash or a hang of a native library ends this process and nothing else. The parent speaks JSON lines:
-``{"samples": n}`` asks for n latencies; the answer is ``{"samples_ns": [...], "memory_bytes": m}``. Having
+``{"samples": n}`` asks for n latencies; the answer is ``{"samples_ns": [...], "memory_bytes": m, "cpu_ns": c}``. Having
 answered, the replica keeps inferring untimed until the next line, so that its neighbours are measured under
 load to their last sample. End of input ends the process.
 """
@@ -14,6 +14,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -57,7 +58,12 @@ def _serve(session: Session, feed: Feed, answers: TextIO) -> None:
             warm_up(session, feed)
             warm = True
         samples = sample(session, feed, json.loads(line)["samples"])
-        _answer(answers, {"samples_ns": samples, "memory_bytes": _peak_memory_bytes()})
+        answer = {
+            "samples_ns": samples,
+            "memory_bytes": _peak_memory_bytes(),
+            "cpu_ns": time.process_time_ns(),
+        }
+        _answer(answers, answer)
         while requests.empty():
             session.infer(feed)
 
@@ -77,6 +83,12 @@ def _answer(answers: TextIO, message: dict[str, Any]) -> None:
 
 
 def _peak_memory_bytes() -> int:
+    """Linux's own high-water mark where there is one: getrusage counts the parent's memory at the fork too."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        pass
     try:
         import resource
     except ImportError:  # Windows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.domain.offer import Offer
-from planner.domain.plan import DataDigest, Margin, Plan, RunnerUp, Serving, replica_rates
+from planner.domain.plan import DataDigest, Margin, Plan, Serving, replica_rates
 from planner.domain.problem import Placement, Solution
 from planner.domain.profile import Environment, Profile
 from planner.domain.quality import AccuracyFloor, Quality
@@ -45,7 +45,7 @@ def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
             solve_seconds=plan.solution.solve_seconds,
         ),
         baseline=_baseline(plan),
-        runner_up=_runner_up(plan.runner_up, plan),
+        runner_up=_runner_up(plan),
         variants=[variant_part(variant, quality, floor) for variant, quality in plan.variants],
         candidates=[_candidate(serving, slo.percentile) for serving in plan.servings],
         rejections=[
@@ -144,6 +144,7 @@ def profile_part(profile: Profile, percentile: float) -> parts.ProfilePart:
         p50_ms=profile.percentile_ns(50) / NS_PER_MS,
         slo_percentile_ms=profile.percentile_ns(percentile) / NS_PER_MS,
         memory_bytes=profile.memory_bytes,
+        foreign_load=profile.foreign_load,
         taken_at=profile.taken_at,
     )
 
@@ -220,11 +221,10 @@ def _baseline(plan: Plan) -> parts.BaselinePart:
     )
 
 
-def _runner_up(runner_up: RunnerUp | None, plan: Plan) -> parts.RunnerUpPart | None:
-    if runner_up is None:
-        return None
+def _runner_up(plan: Plan) -> parts.RunnerUpPart:
+    second = plan.runner_up
     return parts.RunnerUpPart(
-        fleet=_fleet(runner_up.solution, plan, plan.margins),
-        without=runner_up.without,
-        reason=runner_up.reason,
+        fleet=_fleet(second.solution, plan, plan.margins) if second.solution else None,
+        without=second.without,
+        reason=second.reason,
     )

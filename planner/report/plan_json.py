@@ -100,6 +100,7 @@ class ProfilePart(_Part):
     p50_ms: float
     slo_percentile_ms: float
     memory_bytes: int
+    foreign_load: float | None = Field(description="Share of the machine that other processes kept busy.")
     taken_at: str
 
 
@@ -190,7 +191,7 @@ class BaselinePart(_Part):
 
 
 class RunnerUpPart(_Part):
-    fleet: FleetPart
+    fleet: FleetPart | None = Field(description="None where no plan does without the winner.")
     without: str
     reason: str
 
@@ -214,7 +215,7 @@ class PlanReport(_Part):
     fleet: FleetPart
     proof: ProofPart
     baseline: BaselinePart
-    runner_up: RunnerUpPart | None
+    runner_up: RunnerUpPart
     variants: list[VariantPart]
     candidates: list[CandidatePart]
     rejections: list[RejectionPart]

@@ -95,6 +95,7 @@ def _to_json(profile: Profile) -> dict[str, Any]:
         },
         "taken_at": profile.taken_at,
         "memory_bytes": profile.memory_bytes,
+        "foreign_load": profile.foreign_load,
         "samples_ns": list(profile.samples_ns),
     }
 
@@ -128,4 +129,5 @@ def _from_json(content: dict[str, Any]) -> Profile:
         samples_ns=samples,
         memory_bytes=content["memory_bytes"],
         taken_at=content["taken_at"],
+        foreign_load=content["foreign_load"],
     )

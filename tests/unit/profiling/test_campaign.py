@@ -28,7 +28,7 @@ def machine(log: list[tuple[str, int, int]], ms: dict[str, float]) -> Callable[[
         c = job.configuration
         log.append((c.recipe, c.batch_size, samples))
         base = round(ms[c.recipe] * NS_PER_MS * c.batch_size**0.5)
-        return Measurement(tuple(base + i for i in range(samples)), 1000)
+        return Measurement(tuple(base + i for i in range(samples)), 1000, None)
 
     return measure
 

@@ -16,7 +16,9 @@ ENVIRONMENT = Environment("CPU", "genoa", ("avx2", "avx512f"), 2, 8 << 30, "Linu
 CONFIGURATION = Configuration(
     "m" * 64, "int8", "v" * 64, "amd-genoa", "onnxruntime", 4, 1, 2, (("x", (4, 8)),)
 )
-PROFILE = Profile(CONFIGURATION, ENVIRONMENT, tuple(range(1, 460)), 1 << 20, "2026-01-01T00:00:00+00:00")
+PROFILE = Profile(
+    CONFIGURATION, ENVIRONMENT, tuple(range(1, 460)), 1 << 20, "2026-01-01T00:00:00+00:00", 0.25
+)
 
 
 def test_a_profile_comes_back_equal(tmp_path: Path) -> None:
