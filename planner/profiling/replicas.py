@@ -38,9 +38,9 @@ class Measurement:
 class Replicas:
     """Running worker processes, all with the same engine and feed. Made by ``running``."""
 
-    def __init__(self, workers: list[_Worker]) -> None:
+    def __init__(self, workers: list[_Worker], cpu_s: float) -> None:
         self._workers = workers
-        self._cpu_s = 0.0
+        self._cpu_s = cpu_s
 
     def measure(self, samples: int, timeout_s: float) -> Measurement:
         """At least ``samples`` latencies, an equal share from each replica, all under load together.
@@ -75,9 +75,8 @@ def running(engine: Path, backend: str, threads: int, replicas: int, feed: Path)
         # Started one after the other, yet loading at the same time.
         workers.extend(_Worker(engine, backend, threads, feed) for _ in range(replicas))
         deadline = time.monotonic() + LOAD_TIMEOUT_S
-        for worker in workers:
-            worker.answer(deadline - time.monotonic())
-        yield Replicas(workers)
+        loaded = [worker.answer(deadline - time.monotonic()) for worker in workers]
+        yield Replicas(workers, sum(answer["cpu_ns"] for answer in loaded) / NS_PER_S)
     finally:
         for worker in workers:
             worker.end()

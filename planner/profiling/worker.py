@@ -1,9 +1,9 @@
 """One replica in a process of its own: loads an engine and times it when told to.
 
 A crash or a hang of a native library ends this process and nothing else. The parent speaks JSON lines:
-``{"samples": n}`` asks for n latencies; the answer is ``{"samples_ns": [...], "memory_bytes": m, "cpu_ns": c}``. Having
-answered, the replica keeps inferring untimed until the next line, so that its neighbours are measured under
-load to their last sample. End of input ends the process.
+``{"samples": n}`` asks for n latencies; the answer holds ``samples_ns``, ``memory_bytes`` and ``cpu_ns``, the
+process's CPU time so far. Having answered, the replica keeps inferring untimed until the next line, so that
+its neighbours are measured under load to their last sample. End of input ends the process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
         with np.load(job["feed"], allow_pickle=False) as arrays:
             feed = {name: arrays[name] for name in arrays.files}
         with backend(job["backend"]).load(Path(job["engine"]), job["threads"]) as session:
-            _answer(answers, {"ready": True})
+            _answer(answers, {"cpu_ns": time.process_time_ns()})
             _serve(session, feed, answers)
     except PlannerError as error:
         _answer(answers, {"error": str(error)})
@@ -83,7 +83,7 @@ def _answer(answers: TextIO, message: dict[str, Any]) -> None:
 
 
 def _peak_memory_bytes() -> int:
-    """Linux's own high-water mark where there is one: getrusage counts the parent's memory at the fork too."""
+    """This process's high-water mark. On Linux getrusage would count the parent's, at the fork, too."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024

@@ -1,0 +1,103 @@
+"""Real worker processes: they measure, they fail in one line, and they die alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_models
+import pytest
+
+from planner.errors import BackendError
+from planner.profiling.environment import MachineTimes, foreign_load, machine_times
+from planner.profiling.replicas import running
+
+if TYPE_CHECKING:
+    from onnx_models import LabelledModel
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "feed.npz", x=np.zeros((2, 16), np.float32))
+    return tmp_path / "feed.npz"
+
+
+def children() -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def test_samples_come_from_all_replicas_and_nothing_stays_behind(
+    tiny_model: LabelledModel, feed: Path
+) -> None:
+    with running(tiny_model.model, "onnxruntime", 1, 2, feed) as replicas:
+        first = replicas.measure(31, timeout_s=60)
+        second = replicas.measure(10, timeout_s=60)
+        assert len(children()) >= 2
+    assert (len(first.samples_ns), len(second.samples_ns)) == (32, 10)
+    assert all(ns > 0 for ns in first.samples_ns)
+    assert 10 << 20 < first.memory_bytes < 1 << 30
+    assert first.foreign_load is None or 0 <= first.foreign_load <= 1
+    assert children() == []
+
+
+def test_memory_is_the_replica_s_own(tiny_model: LabelledModel, feed: Path) -> None:
+    ballast = np.ones(400 << 20, np.uint8)
+    with running(tiny_model.model, "onnxruntime", 1, 1, feed) as replicas:
+        assert replicas.measure(1, timeout_s=60).memory_bytes < ballast.nbytes
+
+
+def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path, feed: Path) -> None:
+    broken = onnx_models.truncated(tmp_path / "broken.onnx")
+    with (
+        pytest.raises(BackendError, match=r"broken\.onnx") as caught,
+        running(broken, "onnxruntime", 1, 1, feed),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_feed_is_one_line(tiny_model: LabelledModel, tmp_path: Path) -> None:
+    np.savez(tmp_path / "feed.npz", x=np.zeros((2, 5), np.float32))
+    with (
+        running(tiny_model.model, "onnxruntime", 1, 1, tmp_path / "feed.npz") as replicas,
+        pytest.raises(BackendError, match=r"model\.onnx"),
+    ):
+        replicas.measure(1, timeout_s=60)
+
+
+def test_a_killed_replica_is_told_by_its_signal(tiny_model: LabelledModel, feed: Path) -> None:
+    with running(tiny_model.model, "onnxruntime", 1, 1, feed) as replicas:
+        (worker,) = children()
+        os.kill(worker, signal.SIGSEGV)
+        with pytest.raises(BackendError, match="signal 11"):
+            replicas.measure(1, timeout_s=60)
+
+
+def test_a_hanging_replica_is_given_up(tiny_model: LabelledModel, feed: Path) -> None:
+    with running(tiny_model.model, "onnxruntime", 1, 1, feed) as replicas:
+        (worker,) = children()
+        os.kill(worker, signal.SIGSTOP)
+        with pytest.raises(BackendError, match="hang"):
+            replicas.measure(1, timeout_s=0.2)
+
+
+def test_the_load_of_others_is_what_is_not_ours() -> None:
+    before, after = MachineTimes(100, 200), MachineTimes(112, 220)
+    assert foreign_load(before, after, own_s=10) == pytest.approx(0.1)
+    assert foreign_load(before, after, own_s=13) == 0
+    assert foreign_load(None, after, own_s=1) is None
+
+
+def test_the_machine_s_times_are_read(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  10 20 30 400 50 6 7 8 0 0\ncpu0 1 1 1 1\n")
+    times = machine_times(stat)
+    assert times is not None
+    hertz = os.sysconf("SC_CLK_TCK")
+    assert (times.busy_s * hertz, times.total_s * hertz) == (81, 531)
+    assert machine_times(tmp_path / "nowhere") is None
