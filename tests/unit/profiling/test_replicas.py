@@ -27,8 +27,10 @@ def feed(tmp_path: Path) -> Path:
 
 
 def children() -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    return [int(pid) for pid in listed.stdout.split()]
+    """This process's children, but for the one that lists them."""
+    command = ["ps", "-o", "pid=,comm=", "--ppid", str(os.getpid())]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [int(pid) for pid, name in (line.split() for line in listed) if name != "ps"]
 
 
 def test_samples_come_from_all_replicas_and_nothing_stays_behind(
