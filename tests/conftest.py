@@ -28,3 +28,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> LabelledModel:
     import onnx_models
 
     return onnx_models.tiny(tmp_path_factory.mktemp("tiny") / "model.onnx")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-golden", action="store_true", help="write the golden files anew")
