@@ -1,0 +1,12 @@
+"""Queueing: from the service times of one replica to the rate it can take within an SLO.
+
+``service`` reads the samples, ``chain`` finds the queue that batches leave behind, ``sojourn`` the time a
+request spends, ``search`` the highest rate at which that stays within the budget. docs/capacity.md has the
+mathematics, its errors and how it was checked.
+"""
+
+from planner.capacity.search import Capacity, capacity
+from planner.capacity.servings import service_times, servings
+from planner.capacity.sojourn import sojourn_percentile_ns, sojourn_tail
+
+__all__ = ["Capacity", "capacity", "service_times", "servings", "sojourn_percentile_ns", "sojourn_tail"]

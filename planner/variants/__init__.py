@@ -1,0 +1,19 @@
+"""Recipes: ONNX in, ONNX out. What judges accuracy comes in from above."""
+
+from planner.variants.context import Context, Recipe
+from planner.variants.make import make_variant
+from planner.variants.model import bind, external_locations, read_model
+from planner.variants.ranges import index_ranges
+from planner.variants.recipes import recipe, recipe_names
+
+__all__ = [
+    "Context",
+    "Recipe",
+    "bind",
+    "external_locations",
+    "index_ranges",
+    "make_variant",
+    "read_model",
+    "recipe",
+    "recipe_names",
+]

@@ -1,0 +1,105 @@
+"""Profiles and a workload to candidates: what one replica of each serving configuration can take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from planner.capacity.search import Capacity, capacity
+from planner.domain.plan import Serving
+from planner.domain.problem import Candidate, Rejection
+from planner.domain.profile import Profile
+from planner.domain.workload import Workload
+from planner.units import format_ms
+
+Service = dict[int, tuple[int, ...]]
+
+
+def servings(
+    workload: Workload, profiles: Iterable[Profile], packing_derating: float, device: str
+) -> tuple[list[Serving], list[Rejection]]:
+    """A candidate for each variant, thread count and largest batch size that was measured in full.
+
+    ``packing_derating`` stretches the service times where more replicas share an instance than were
+    measured side by side. ``device`` is what the candidates are priced as. What holds the SLO at no rate is a rejection.
+    """
+    accepted, rejected = [], []
+    for group in _groups(profiles):
+        for count in range(1, len(group) + 1):
+            serving = _serving(workload, tuple(group[:count]), packing_derating, device)
+            if serving.capacity_rps > 0:
+                accepted.append(serving)
+            else:
+                rejected.append(_reject(serving, workload))
+    return accepted, rejected
+
+
+def service_times(profiles: Iterable[Profile], stretch: float = 1.0) -> Service:
+    """Measured latencies by batch size, each multiplied by ``stretch``."""
+    return {
+        p.configuration.batch_size: p.samples_ns
+        if stretch == 1.0
+        else tuple(round(ns * stretch) for ns in p.samples_ns)
+        for p in profiles
+    }
+
+
+def _groups(profiles: Iterable[Profile]) -> list[list[Profile]]:
+    """Profiles that differ in batch size only, each group ascending."""
+    groups: dict[tuple[str | int, ...], list[Profile]] = {}
+    for profile in profiles:
+        c = profile.configuration
+        key = (c.variant_sha256, c.recipe, c.device, c.backend, c.threads, c.replicas, profile.environment.id)
+        groups.setdefault(key, []).append(profile)
+    return [sorted(group, key=lambda p: p.configuration.batch_size) for group in groups.values()]
+
+
+def _serving(
+    workload: Workload, profiles: tuple[Profile, ...], packing_derating: float, device: str
+) -> Serving:
+    largest = profiles[-1].configuration
+    slo = workload.slo
+    measured = _capacity(profiles, workload, 1.0)
+    packed = _capacity(profiles, workload, 1.0 + packing_derating)
+    usable = 1.0 - slo.headroom
+    candidate = Candidate(
+        id=f"{largest.recipe}/{largest.backend}/{device}/t{largest.threads}/b{largest.batch_size}",
+        workload=workload.name,
+        recipe=largest.recipe,
+        backend=largest.backend,
+        device=device,
+        threads=largest.threads,
+        max_batch_size=largest.batch_size,
+        memory_bytes=max(p.memory_bytes for p in profiles),
+        capacity_rps=measured.rate_rps * usable,
+        side_by_side=largest.replicas,
+        packed_capacity_rps=packed.rate_rps * usable,
+    )
+    return Serving(
+        candidate=candidate,
+        capacity_rps=measured.rate_rps,
+        packed_capacity_rps=packed.rate_rps,
+        sojourn_ns=measured.sojourn_percentile_ns,
+        utilisation=measured.utilisation,
+        mean_batch_size=measured.mean_batch_size,
+        truncated_mass=measured.truncated_mass,
+        lattice_step_ns=measured.lattice_step_ns,
+        profiles=profiles,
+    )
+
+
+def _capacity(profiles: tuple[Profile, ...], workload: Workload, stretch: float) -> Capacity:
+    slo = workload.slo
+    largest = profiles[-1].configuration.batch_size
+    return capacity(service_times(profiles, stretch), largest, slo.percentile, slo.budget_ns)
+
+
+def _reject(serving: Serving, workload: Workload) -> Rejection:
+    slo = workload.slo
+    # The first batch is the smallest there is: an idle replica serves every request with it.
+    alone = serving.profiles[0].percentile_ns(slo.percentile)
+    return Rejection(
+        "capacity",
+        serving.candidate.id,
+        f"holds the SLO at no rate: p{slo.percentile:g} of an unloaded replica is {format_ms(alone)}, "
+        f"the budget {format_ms(slo.budget_ns)}",
+    )
