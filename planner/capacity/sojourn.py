@@ -38,7 +38,7 @@ import numpy as np
 from scipy import fft, special
 
 from planner.capacity.chain import Queue, queue
-from planner.capacity.service import Array, Lattice, ServiceLaws, lattice, service_laws
+from planner.capacity.service import Array, ComplexArray, Lattice, ServiceLaws, lattice, service_laws
 from planner.units import NS_PER_S
 
 STEPS = 256
@@ -50,6 +50,8 @@ ALIAS = 1e-10
 """What the generating function's circle lets through of the requests that are too far back to matter."""
 NEGLIGIBLE_LOAD = 1e-12
 """Below this share of the limit of stability, a rate is as good as 0."""
+BLOCK_SPAN = 6.0
+"""Sums are taken over blocks whose first and last weight differ by a factor of e^6 at most."""
 DROPPED = 1e-11
 """A number of full batches ahead is left out where it is less likely than this, or to end in time."""
 
@@ -186,22 +188,40 @@ def _arrivals(on: Lattice, left: Queue, rate_per_ns: float, levels: int) -> Arra
     mixture = np.einsum("k,kt->t", left.fresh, on.weights)
     repeated = on.weights[-1]
 
-    coarse = np.exp(-rate_per_ns * on.coarse_step_ns * (1 - v))
-    fine = np.exp(-rate_per_ns * on.step_ns * (1 - v))
-    state, scratch = np.zeros_like(v), np.empty_like(v)
-    for i in range(len(on.times_ns) - 1, on.steps, -1):
-        state += mixture[i] + repeated[i] * waiting
-        state *= coarse
-    rests = np.empty((on.steps, len(v)), dtype=np.complex128)
-    for i in range(on.steps, 0, -1):
-        row = rests[i - 1]
-        np.add(state, mixture[i], out=row)
-        if repeated[i]:
-            row += np.multiply(waiting, repeated[i], out=scratch)
-        np.multiply(row, fine, out=state)
-    rests *= (1 - fine) / (1 - v)
+    starting = mixture[1:, None] + repeated[1:, None] * waiting
+    fine_decay = rate_per_ns * on.step_ns * (1 - v)
+    beyond = _discounted(starting[on.steps :], rate_per_ns * on.coarse_step_ns * (1 - v), np.zeros_like(v))
+    carried = beyond[0] * np.exp(-rate_per_ns * on.coarse_step_ns * (1 - v)) if len(beyond) else 0 * v
+    rests = _discounted(starting[: on.steps], fine_decay, carried)
+    rests *= -np.expm1(-fine_decay) / (1 - v)
     arrivals = fft.irfft(rests, points)[:, :count] / scale
     return np.asarray(arrivals.reshape(on.steps, levels, size))
+
+
+def _discounted(terms: ComplexArray, decay: ComplexArray, last: ComplexArray) -> ComplexArray:
+    """(T, V): y_i = terms_i + e^-decay y_(i+1) from the end, where ``e^-decay y_T`` is ``last``.
+
+    In blocks, within which the weights e^(-decay i) span little enough for a plain sum to lose nothing.
+    """
+    steps = len(terms)
+    if steps == 0:
+        return terms
+    size = int(min(max(BLOCK_SPAN / max(float(decay.real.max()), 1e-9), 1), 32, steps))
+    blocks = -(-steps // size)
+    # Missing steps are added in front, where nothing depends on them.
+    padded = np.concatenate((np.zeros((blocks * size - steps, terms.shape[1])), terms))
+    weights = np.exp(-decay * np.arange(size)[:, None])
+    by_block = padded.reshape(blocks, size, -1) * weights
+    sums = np.cumsum(by_block[:, ::-1], axis=1)[:, ::-1]
+    whole = np.exp(-decay * size)
+    tail = np.empty((blocks, len(decay)), dtype=np.complex128)
+    carried = last * np.exp(decay)
+    for k in range(blocks - 1, -1, -1):
+        tail[k] = carried
+        carried = sums[k, 0] + whole * carried
+    sums += (whole * tail)[:, None]
+    sums /= weights
+    return np.asarray(sums.reshape(blocks * size, -1)[blocks * size - steps :])
 
 
 def _waits(on: Lattice, arrivals: Array) -> Array:
