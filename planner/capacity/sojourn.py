@@ -44,14 +44,21 @@ from planner.units import NS_PER_S
 STEPS = 256
 STEPS_PER_SERVICE = 24
 """At least as many lattice steps as this in a mean service of the largest batch..."""
-MAX_CELLS = 2_000_000
-"""...unless steps times places in the queue would exceed this."""
+STEP_PER_SPREAD = 0.09
+"""...unless a step is this share of its standard deviation or less: binning adds at most a quarter of a
+squared step to the variance, here 0.2 %. Rare outliers then set the scale, and a fine grid buys nothing."""
+MAX_CELLS = 400_000
+"""Steps are fewer also where steps times places in the queue would exceed this."""
+BODY = 8.0
+"""Where only the chain is needed, steps are wider from this many mean services on."""
 ALIAS = 1e-10
 """What the generating function's circle lets through of the requests that are too far back to matter."""
 NEGLIGIBLE_LOAD = 1e-12
 """Below this share of the limit of stability, a rate is as good as 0."""
 BLOCK_SPAN = 6.0
 """Sums are taken over blocks whose first and last weight differ by a factor of e^6 at most."""
+WRAPPED = 1e-12
+"""How much of what a convolution carries past the horizon returns at the start."""
 DROPPED = 1e-11
 """A number of full batches ahead is left out where it is less likely than this, or to end in time."""
 
@@ -119,10 +126,11 @@ class Grid:
 def grid(laws: ServiceLaws, at_ns: float, steps: int = STEPS) -> Grid:
     """For P(T > at_ns), with ``steps`` or more as services need; only the chain from ``settled_ns`` on."""
     exponential = at_ns >= settled_ns(laws)
-    horizon_ns = laws.longest_ns if exponential else at_ns
-    services = horizon_ns / float(laws.mean_ns[-1])
-    affordable = MAX_CELLS / (laws.max_batch_size * (3 * services + 4))
-    wanted = STEPS_PER_SERVICE * services * steps / STEPS
+    mean_ns = float(laws.mean_ns[-1])
+    horizon_ns = min(laws.longest_ns, BODY * mean_ns) if exponential else at_ns
+    affordable = MAX_CELLS / (laws.max_batch_size * (3 * horizon_ns / mean_ns + 4))
+    finest_ns = max(mean_ns / STEPS_PER_SERVICE, STEP_PER_SPREAD * float(np.std(laws.samples_ns[-1])))
+    wanted = horizon_ns / finest_ns * steps / STEPS
     on_lattice = lattice(laws, horizon_ns, max(steps, math.ceil(min(wanted, affordable))))
     return Grid(on_lattice, np.empty(0) if exponential else _all_done(on_lattice))
 
@@ -225,14 +233,19 @@ def _discounted(terms: ComplexArray, decay: ComplexArray, last: ComplexArray) ->
 
 
 def _waits(on: Lattice, arrivals: Array) -> Array:
-    """(steps, B): requests per batch by the step in which their wait W falls, and by their place j."""
-    law = on.weights[-1][: on.steps]
-    waits = arrivals[:, -1]
-    if not np.any(waits):
-        return waits
+    """(steps, B): requests per batch by the step in which their wait W falls, and by their place j.
+
+    Horner's rule over the full batches ahead, on the spectra. What runs past the end wraps around to the
+    start; the sequences are damped so that it comes back ``WRAPPED`` times as large.
+    """
+    length = fft.next_fast_len(2 * on.steps, real=True)
+    damped = WRAPPED ** (np.arange(on.steps) / length)
+    law = fft.rfft(on.weights[-1][: on.steps] * damped, length)[:, None]
+    spectra = fft.rfft(arrivals * damped[:, None, None], length, axis=0)
+    total = spectra[:, -1]
     for level in range(arrivals.shape[1] - 2, -1, -1):
-        waits = arrivals[:, level] + _convolve(waits, law[:, None])
-    return waits
+        total = spectra[:, level] + total * law
+    return np.asarray(fft.irfft(total, length, axis=0)[: on.steps] / damped[:, None])
 
 
 def _own_law(on: Lattice, waits: Array, rate_per_ns: float) -> Array:
