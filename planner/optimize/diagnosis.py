@@ -39,7 +39,7 @@ def check_limit(problem: Problem, formulation: Formulation) -> None:
             least = math.ceil(f.needs[w] / sum(most.values()))
             raise InfeasibleError(
                 f"workload {workload}: {_instances(f.limit)} of each of {_offers(len(most))} serve at most "
-                f"{rate * reach / f.needs[w]:.4g} of {rate:g} rps; a limit of {least} would do"
+                f"{rate * reach / f.needs[w]:.4g} of {rate:g} rps; max_instances_per_offer: {least} would do"
             )
 
 
@@ -48,7 +48,7 @@ def beyond_limit_together(formulation: Formulation, least: int | None) -> Infeas
     f = formulation
     assert f.limit is not None
     offers = len({column.offer.id for column in f.columns})
-    remedy = "raise the limit" if least is None else f"a limit of {least} would do"
+    remedy = f"max_instances_per_offer: {least} would do" if least else "raise max_instances_per_offer"
     return InfeasibleError(
         f"workloads {', '.join(f.workloads)}: {_instances(f.limit)} of each of {_offers(offers)} "
         f"cannot serve them together; {remedy}"
