@@ -20,7 +20,8 @@ def servings(
     """A candidate for each variant, thread count and largest batch size that was measured in full.
 
     ``packing_derating`` stretches the service times where more replicas share an instance than were
-    measured side by side. ``device`` is what the candidates are priced as. What holds the SLO at no rate is a rejection.
+    measured side by side. ``device`` is what the candidates are priced as. What holds the SLO at no rate is
+    a rejection.
     """
     accepted, rejected = [], []
     for group in _groups(profiles):
