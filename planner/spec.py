@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from planner.errors import SpecError
 from planner.units import parse_duration_ns, parse_share
 
 RANDOM_DATA = "random"
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def _duration(value: object) -> int:
@@ -58,6 +60,17 @@ class DataSection(_Section):
         "`random` has no labels: the metric is then agreement with the fp32 baseline.",
     )
     samples: int = Field(256, ge=8, description="How many samples `random` draws for each of the two.")
+
+
+class CandidateSection(_Section):
+    """Another model for the same task; it gets the same recipes and competes on equal terms."""
+
+    model: str = Field(description="Path of the ONNX model.")
+    name: str | None = Field(None, description="Defaults to the model's file name.")
+    dimensions: dict[str, int | Literal["batch"]] = {}
+    data: DataSection | None = Field(
+        None, description="Where its inputs differ: the same samples and labels, prepared for this model."
+    )
 
 
 class AccuracySection(_Section):
@@ -126,7 +139,12 @@ class PlanFile(_Section):
     data: DataSection = Field(default_factory=lambda: DataSection.model_validate({}))
     accuracy: AccuracySection
     workload: WorkloadSection
-    recipes: list[str] = Field(["fp32", "int8", "int8-dynamic", "fp16"], min_length=1)
+    candidates: list[CandidateSection] = Field(
+        [], description="Further models for the same task: a distilled student, a smaller architecture."
+    )
+    recipes: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = Field(
+        "auto", description="Variants to make; auto: those that make sense for the model and the backends."
+    )
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4, 8], min_length=1)
     threads: Literal["auto"] | list[Annotated[int, Field(ge=1)]] = Field(
         "auto", description="Threads of one replica; auto: powers of two up to this machine's cores."
@@ -137,19 +155,29 @@ class PlanFile(_Section):
 
 
 @dataclass(frozen=True, slots=True)
+class Entrant:
+    """A model that competes for the workload. The main one has no name."""
+
+    name: str
+    model: Path
+    dimensions: tuple[tuple[str, int | str], ...]
+    calibration: str
+    evaluation: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """plan.yaml as values. Paths are absolute; ``base`` is the file's folder."""
 
     path: Path
     base: Path
     sha256: str
-    model: Path
-    dimensions: tuple[tuple[str, int | str], ...]
-    calibration: str
-    evaluation: str
+    entrants: tuple[Entrant, ...]
+    """The main model first, then the further candidates."""
     random_samples: int
     workload: Workload
-    recipes: tuple[str, ...]
+    recipes: tuple[str, ...] | None
+    """None: those that make sense for each model and the backends."""
     batch_sizes: tuple[int, ...]
     threads: tuple[int, ...] | None
     """None: powers of two up to the machine's cores."""
@@ -207,13 +235,10 @@ def _to_values(path: Path, sha256: str, file: PlanFile) -> Spec:
         path=path.resolve(),
         base=base,
         sha256=sha256,
-        model=base / file.model,
-        dimensions=tuple(file.dimensions.items()),
-        calibration=file.data.calibration,
-        evaluation=file.data.evaluation,
+        entrants=_entrants(path, base, file),
         random_samples=file.data.samples,
         workload=workload,
-        recipes=tuple(dict.fromkeys(file.recipes)),
+        recipes=None if file.recipes == "auto" else tuple(dict.fromkeys(file.recipes)),
         batch_sizes=tuple(sorted(set(file.batch_sizes))),
         threads=None if file.threads == "auto" else tuple(sorted(set(file.threads))),
         limits=limits,
@@ -222,6 +247,32 @@ def _to_values(path: Path, sha256: str, file: PlanFile) -> Spec:
         output=output,
         profiles=base / file.profiles if file.profiles else output / "profiles",
     )
+
+
+def _entrants(path: Path, base: Path, file: PlanFile) -> tuple[Entrant, ...]:
+    main = Entrant(
+        "", base / file.model, tuple(file.dimensions.items()), file.data.calibration, file.data.evaluation
+    )
+    further = []
+    for candidate in file.candidates:
+        data = candidate.data or file.data
+        name = candidate.name or Path(candidate.model).stem
+        if not _NAME.fullmatch(name):
+            raise SpecError(f"{path}: candidates: name {name!r}: expected letters, digits, - and _ only")
+        further.append(
+            Entrant(
+                name,
+                base / candidate.model,
+                tuple(candidate.dimensions.items()),
+                data.calibration,
+                data.evaluation,
+            )
+        )
+    names = [entrant.name for entrant in further]
+    for name in names:
+        if names.count(name) > 1:
+            raise SpecError(f"{path}: candidates: two are called {name}; give each its own name:")
+    return (main, *further)
 
 
 class _Lines:

@@ -49,7 +49,7 @@ def _groups(profiles: Iterable[Profile]) -> list[list[Profile]]:
     groups: dict[tuple[str | int, ...], list[Profile]] = {}
     for profile in profiles:
         c = profile.configuration
-        key = (c.variant_sha256, c.recipe, c.device, c.backend, c.threads, c.replicas, profile.environment.id)
+        key = (c.variant_sha256, c.variant, c.device, c.backend, c.threads, c.replicas, profile.environment.id)
         groups.setdefault(key, []).append(profile)
     return [sorted(group, key=lambda p: p.configuration.batch_size) for group in groups.values()]
 
@@ -63,9 +63,9 @@ def _serving(
     packed = _capacity(profiles, workload, 1.0 + packing_derating)
     usable = 1.0 - slo.headroom
     candidate = Candidate(
-        id=f"{largest.recipe}/{largest.backend}/{device}/t{largest.threads}/b{largest.batch_size}",
+        id=f"{largest.variant}/{largest.backend}/{device}/t{largest.threads}/b{largest.batch_size}",
         workload=workload.name,
-        recipe=largest.recipe,
+        variant=largest.variant,
         backend=largest.backend,
         device=device,
         threads=largest.threads,

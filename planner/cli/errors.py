@@ -13,9 +13,12 @@ import typer
 
 from planner.errors import PlannerError
 
+MISSING_DEPENDENCY = 4
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
 DEBUG = "PLANNER_DEBUG"
+INSTALLED_BY = {"onnxruntime": "onnxruntime-gpu", "yaml": "pyyaml"}
+"""Packages that are installed under another name than they are imported by."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +43,13 @@ def exit_codes(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(0) from None
         except typer.Exit:
             raise
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package == "planner":
+                raise
+            command = f"pip install {INSTALLED_BY.get(package, package)}"
+            _say(f"the package {package} is missing; install it with: {command}")
+            raise typer.Exit(MISSING_DEPENDENCY) from None
         except Exception as error:
             if os.environ.get(DEBUG):
                 traceback.print_exc()

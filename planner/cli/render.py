@@ -84,7 +84,7 @@ def _fleet_table(report: PlanReport) -> Table:
             candidate = candidates[traffic.candidate_id]
             threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
             runs = (
-                f"{traffic.replicas_per_instance} × {candidate.recipe}, {threads}, "
+                f"{traffic.replicas_per_instance} × {candidate.variant}, {threads}, "
                 f"batch ≤ {candidate.max_batch_size}"
             )
             if placement.extrapolated:
@@ -120,9 +120,9 @@ def _variants_table(variants: list[VariantPart]) -> Table:
     table.add_column("floor")
     for variant in variants:
         q = variant.quality
-        baseline = variant.recipe == "fp32"
+        baseline = variant.variant == "fp32"
         table.add_row(
-            variant.recipe,
+            variant.variant,
             format_bytes(variant.size_bytes),
             f"{q.value:.4f} ({q.low:.4f} to {q.high:.4f})",
             "" if baseline else f"{q.drop:+.4f} ({q.drop_low:+.4f} to {q.drop_high:+.4f})",
@@ -143,7 +143,7 @@ def variants(judged: Judged, floor: AccuracyFloor) -> None:
     out = console()
     out.print(_variants_table([variant_part(v, q, floor) for v, q in judged.variants]))
     for variant, _ in judged.variants:
-        out.print(f"{variant.recipe}: {_shown(variant.path)}")
+        out.print(f"{variant.name}: {_shown(variant.path)}")
         for note in variant.notes:
             out.print(f"  {note}")
     _rejections(out, judged.rejections)
@@ -243,7 +243,7 @@ def dry_run_json(work: DryRun) -> str:
 def engines(found: list[Engine]) -> None:
     out = console()
     for engine in found:
-        out.print(f"{engine.recipe}, {engine.backend}: {_shown(engine.path)}, sha256 {engine.sha256}")
+        out.print(f"{engine.variant}, {engine.backend}: {_shown(engine.path)}, sha256 {engine.sha256}")
     out.print(f"{len(found)} engine(s), each the one in the manifest.")
 
 

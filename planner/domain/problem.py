@@ -22,7 +22,7 @@ class Candidate:
 
     id: str
     workload: str
-    recipe: str
+    variant: str
     backend: str
     device: str
     threads: int

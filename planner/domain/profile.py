@@ -49,7 +49,7 @@ class Configuration:
     """What is measured: one variant on one device, at one batch size, with its neighbours."""
 
     model_sha256: str
-    recipe: str
+    variant: str
     variant_sha256: str
     device: str
     backend: str
@@ -63,7 +63,7 @@ class Configuration:
 
     def describe(self) -> str:
         threads = "thread" if self.threads == 1 else "threads"
-        return f"{self.recipe}, batch {self.batch_size}, {self.threads} {threads}, {self.backend}"
+        return f"{self.variant}, batch {self.batch_size}, {self.threads} {threads}, {self.backend}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,3 +21,10 @@ class Variant:
     sha256: str
     size_bytes: int
     notes: tuple[str, ...] = ()
+    entrant: str = ""
+    """Name of the further candidate that it was made from; empty for the main model."""
+
+    @property
+    def name(self) -> str:
+        """What the variant is called in a plan: the recipe, after the candidate's name where it has one."""
+        return f"{self.entrant}.{self.recipe}" if self.entrant else self.recipe

@@ -21,7 +21,7 @@ def blocked_by_floor(floor: AccuracyFloor, variants: tuple[tuple[Variant, Qualit
         asked, would_do = f"max_drop {floor.max_drop:g}", f"max_drop: {floor.max_drop + missed:.4f}"
     return (
         f"the accuracy floor blocks every variant: {floor.metric}, {asked}, judged by {floor.by}; nearest is "
-        f"{variant.recipe} at {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f}) on "
+        f"{variant.name} at {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f}) on "
         f"{quality.samples} samples; {would_do} would do"
     )
 

@@ -11,7 +11,7 @@ from planner.catalog import matches
 from planner.domain.profile import samples_for
 from planner.domain.variant import Variant
 from planner.pipeline.inputs import BACKEND, Prepared, prepare
-from planner.pipeline.steps import configurations, recipes
+from planner.pipeline.steps import configurations
 from planner.profiling.local import START_SECONDS
 from planner.profiling.screening import PROBE_SAMPLES
 from planner.spec import Spec
@@ -36,28 +36,34 @@ class DryRun:
 def dry_run(spec: Spec) -> DryRun:
     """Count what would be made and measured, and time three inferences to say how long that takes."""
     prepared = prepare(spec)
-    names = recipes(spec)
-    unmade = [Variant(name, prepared.model.sha256, prepared.model.path, "", 0) for name in names]
+    unmade = [
+        Variant(name, entry.model.sha256, entry.model.path, "", 0, entrant=entry.name)
+        for entry in prepared.entries
+        for name in entry.recipes
+    ]
     grid = [configuration for configuration, _ in configurations(prepared, unmade)]
+    models = {entry.model.sha256 for entry in prepared.entries}
     stored = {
-        (p.configuration.recipe, p.configuration.batch_size, p.configuration.threads)
+        (p.configuration.variant, p.configuration.batch_size, p.configuration.threads)
         for p in ProfileStore(spec.profiles).all()
-        if p.environment == prepared.environment and p.configuration.model_sha256 == prepared.model.sha256
+        if p.environment == prepared.environment and p.configuration.model_sha256 in models
     }
-    missing = [c for c in grid if (c.recipe, c.batch_size, c.threads) not in stored]
+    missing = [c for c in grid if (c.variant, c.batch_size, c.threads) not in stored]
     seconds_each = _time_baseline(prepared)
     samples = max(samples_for(spec.workload.slo.percentile), PROBE_SAMPLES)
-    inferences = len(names) * (prepared.evaluation.samples + prepared.calibration.samples)
+    inferences = sum(
+        len(e.recipes) * (e.evaluation.samples + e.calibration.samples) for e in prepared.entries
+    )
     seconds = inferences * seconds_each + sum(
         2 * START_SECONDS + samples * c.batch_size * seconds_each / c.replicas for c in missing
     )
     return DryRun(
-        recipes=names,
+        recipes=tuple(variant.name for variant in unmade),
         configurations=tuple(c.describe() for c in missing),
         stored=len(grid) - len(missing),
         samples_each=samples,
-        evaluation_samples=prepared.evaluation.samples,
-        calibration_samples=prepared.calibration.samples,
+        evaluation_samples=prepared.main.evaluation.samples,
+        calibration_samples=prepared.main.calibration.samples,
         offers=sum(matches(offer, spec.limits) for offer in prepared.catalog.offers),
         seconds=seconds,
         output=spec.output,
@@ -65,8 +71,8 @@ def dry_run(spec: Spec) -> DryRun:
 
 
 def _time_baseline(prepared: Prepared) -> float:
-    feed = prepared.evaluation.batch(range(1), prepared.inputs)
-    with backend(BACKEND).load(prepared.model.path, 1) as session:
+    feed = prepared.main.evaluation.batch(range(1), prepared.main.inputs)
+    with backend(BACKEND).load(prepared.main.model.path, 1) as session:
         session.infer(feed)
         start = perf_counter()
         for _ in range(3):

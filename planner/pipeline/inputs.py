@@ -5,18 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from planner.backends import backend
 from planner.catalog import Catalog, CpuMatch, check_limits, load, local_cpu, match_cpu, sold_as
 from planner.domain.model import BoundInput, Model
 from planner.domain.profile import Environment
+from planner.domain.variant import BASELINE_RECIPE
 from planner.errors import DataError
 from planner.profiling.environment import local_environment
 from planner.quality import Dataset, load_data, metric, overlap, random_data
-from planner.spec import RANDOM_DATA, Spec, read_spec
+from planner.spec import RANDOM_DATA, Entrant, Spec, read_spec
 from planner.store import writable_folder
 from planner.variants import bind, index_ranges, read_model, recipe
 
 BACKEND = "onnxruntime"
+AUTO_RECIPES = ("int8", "int8-dynamic", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model that competes, with its data, and the recipes that it gets; the baseline's first."""
+
+    name: str
+    model: Model
+    inputs: tuple[BoundInput, ...]
+    calibration: Dataset
+    evaluation: Dataset
+    recipes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +40,17 @@ class Prepared:
     """The inputs of a run, read and checked; nothing made or measured yet."""
 
     spec: Spec
-    model: Model
-    inputs: tuple[BoundInput, ...]
-    calibration: Dataset
-    evaluation: Dataset
+    entries: tuple[Entry, ...]
     catalog: Catalog
     cpu: CpuMatch
     sold_as: CpuMatch
     """What the catalog prices this CPU as: the same device, or the nearest with offers."""
     environment: Environment
+
+    @property
+    def main(self) -> Entry:
+        """The model that plan.yaml is about; its fp32 variant is the baseline of all."""
+        return self.entries[0]
 
 
 def load_spec(path: Path, output: Path | None = None) -> Spec:
@@ -48,38 +66,45 @@ def load_spec(path: Path, output: Path | None = None) -> Spec:
 
 def prepare(spec: Spec) -> Prepared:
     """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes."""
-    for name in spec.recipes:
+    for name in spec.recipes or ():
         recipe(name)
-    labelled = metric(spec.workload.floor.metric).needs_labels
+    metric(spec.workload.floor.metric)
     catalog = load(spec.catalog)
     check_limits(catalog, spec.limits)
-    model = read_model(spec.model)
-    inputs = bind(model, dict(spec.dimensions))
+    models = [_model(entrant) for entrant in spec.entrants]
     writable_folder(spec.output)
-    evaluation = _data(spec, spec.evaluation, model, inputs, seed=1, labels=labelled)
-    calibration = _data(spec, spec.calibration, model, inputs, seed=2)
+    entries = tuple(_entry(spec, e, *model) for e, model in zip(spec.entrants, models, strict=True))
+    _check_same_task(spec, entries)
+    identity = local_cpu()
+    cpu = match_cpu(identity, catalog)
+    environment = local_environment(
+        identity.name, cpu.device.architecture, identity.flags, backend(BACKEND).libraries()
+    )
+    return Prepared(spec, entries, catalog, cpu, sold_as(cpu, identity, catalog), environment)
+
+
+def _model(entrant: Entrant) -> tuple[Model, tuple[BoundInput, ...]]:
+    model = read_model(entrant.model)
+    return model, bind(model, dict(entrant.dimensions))
+
+
+def _entry(spec: Spec, entrant: Entrant, model: Model, inputs: tuple[BoundInput, ...]) -> Entry:
+    labelled = metric(spec.workload.floor.metric).needs_labels
+    evaluation = _data(spec, entrant.evaluation, model, inputs, seed=1, labels=labelled)
+    calibration = _data(spec, entrant.calibration, model, inputs, seed=2)
     shared = overlap(calibration, evaluation)
     if shared and not (calibration.synthetic or evaluation.synthetic):
         raise DataError(
             f"{spec.path}: data: {shared} of {evaluation.samples} evaluation samples are calibration samples "
             "too; accuracy must be measured on data that calibration never saw"
         )
-    identity = local_cpu()
-    cpu = match_cpu(identity, catalog)
-    environment = local_environment(
-        identity.name, cpu.device.architecture, identity.flags, backend(BACKEND).libraries()
-    )
-    return Prepared(
-        spec,
-        model,
-        inputs,
-        calibration,
-        evaluation,
-        catalog,
-        cpu,
-        sold_as(cpu, identity, catalog),
-        environment,
-    )
+    return Entry(entrant.name, model, inputs, calibration, evaluation, _recipes(spec, model))
+
+
+def _recipes(spec: Spec, model: Model) -> tuple[str, ...]:
+    """The baseline comes first and always: every drop and every saving is counted from it."""
+    chosen = AUTO_RECIPES if spec.recipes is None else spec.recipes
+    return (BASELINE_RECIPE, *(name for name in chosen if name != BASELINE_RECIPE))
 
 
 def _data(
@@ -93,3 +118,16 @@ def _data(
             "have not; give data.evaluation, or use agreement"
         )
     return random_data(inputs, spec.random_samples, seed, index_ranges(model))
+
+
+def _check_same_task(spec: Spec, entries: tuple[Entry, ...]) -> None:
+    """Drops are judged sample by sample, so every candidate must be asked the same questions."""
+    main = entries[0].evaluation
+    for entry in entries[1:]:
+        data = entry.evaluation
+        labelled = main.labels is not None and data.labels is not None
+        if data.samples != main.samples or (labelled and not np.array_equal(data.labels, main.labels)):
+            raise DataError(
+                f"{spec.path}: candidates: {entry.name}: its evaluation data are not the main model's "
+                "samples in the same order; prepare the same samples for both"
+            )

@@ -69,9 +69,9 @@ def plan(
         planner_version=version("planner"),
         spec_sha256=spec.sha256,
         catalog_sha256=prepared.catalog.digest,
-        model=prepared.model,
-        calibration=_digest(spec.calibration, prepared.calibration),
-        evaluation=_digest(spec.evaluation, prepared.evaluation),
+        model=prepared.main.model,
+        calibration=_digest(spec.entrants[0].calibration, prepared.main.calibration),
+        evaluation=_digest(spec.entrants[0].evaluation, prepared.main.evaluation),
         workload=spec.workload,
         limits=spec.limits,
         packing_derating=spec.packing_derating,
@@ -100,19 +100,19 @@ def publish(plan: Plan, spec: Spec) -> PlanReport:
     """Write the engines, their manifest and, last, plan.json to the output folder."""
     by_id = {serving.candidate.id: serving.candidate for serving in plan.servings}
     used = {
-        by_id[candidate_id].recipe
+        by_id[candidate_id].variant
         for placement in plan.solution.placements
         for candidate_id, _ in placement.pattern.replicas
     }
     deployed = [
         Deployed(variant, BACKEND, external_locations(variant.path))
         for variant, _ in plan.variants
-        if variant.recipe in used
+        if variant.name in used
     ]
     engines = write_engines(spec.output / ENGINES_FOLDER, deployed, plan.environment.libraries)
     entries = [
         EnginePart(
-            recipe=engine.recipe,
+            variant=engine.variant,
             path=engine.path.relative_to(spec.output).as_posix(),
             sha256=engine.sha256,
         )
@@ -155,7 +155,7 @@ def _runner_up(problem: Problem, solution: Solution) -> RunnerUp:
 
 
 def _is_baseline(candidate: Candidate) -> bool:
-    return candidate.recipe == BASELINE_RECIPE and candidate.max_batch_size == 1
+    return candidate.variant == BASELINE_RECIPE and candidate.max_batch_size == 1
 
 
 def _digest(source: str, data: Dataset) -> DataDigest:
@@ -191,12 +191,12 @@ def _notes(
 ) -> Iterator[str]:
     """What the reader must know before trusting the plan."""
     spec = prepared.spec
-    if prepared.evaluation.synthetic:
+    if prepared.main.evaluation.synthetic:
         yield (
             "Evaluation data are random: accuracy is agreement with fp32 on inputs that mean nothing. "
             "Give labelled data before deploying."
         )
-    elif prepared.calibration.synthetic:
+    elif prepared.main.calibration.synthetic:
         yield "Calibration data are random: give real inputs, and quantized variants may keep more accuracy."
     if prepared.sold_as.note:
         yield prepared.sold_as.note

@@ -18,7 +18,7 @@ from planner.domain.progress import Progress, Step, silent
 from planner.domain.quality import Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import VariantError
-from planner.pipeline.inputs import BACKEND, Prepared
+from planner.pipeline.inputs import BACKEND, Entry, Prepared
 from planner.profiling.environment import usable_cores
 from planner.profiling.local import Campaign, Job, profile_all
 from planner.quality import assess, predict_all
@@ -46,28 +46,35 @@ class Judged:
 def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
     """Make every variant and measure its accuracy. What cannot be made or misses the floor is a rejection."""
     spec = prepared.spec
-    context = Context(prepared.inputs, prepared.calibration.inputs)
-    names = recipes(spec)
-    variants, rejections = [], []
-    for done, name in enumerate(names):
-        progress(Step("variants", name, done, len(names)))
+    asked = [(entry, name) for entry in prepared.entries for name in entry.recipes]
+    variants: list[Variant] = []
+    rejections = []
+    for done, (entry, name) in enumerate(asked):
+        progress(Step("variants", f"{entry.name} {name}".strip(), done, len(asked)))
         try:
-            variants.append(make_variant(prepared.model, name, context, spec.output / "variants"))
+            variants.append(_make(prepared, entry, name))
         except VariantError as error:
-            if name == BASELINE_RECIPE:
+            if entry is prepared.main and name == BASELINE_RECIPE:
                 raise
-            rejections.append(Rejection("variant", name, str(error)))
-    progress(Step("variants", "", len(names), len(names)))
+            rejections.append(Rejection("variant", f"{entry.name} {name}".strip(), str(error)))
+    progress(Step("variants", "", len(asked), len(asked)))
 
     judge_one = _Judge(prepared)
     judged = []
     for done, variant in enumerate(variants):
-        progress(Step("accuracy", variant.recipe, done, len(variants)))
+        progress(Step("accuracy", variant.name, done, len(variants)))
         quality = judge_one(variant, variants[0])
         judged.append((variant, quality))
         rejections.extend(_below_floor(spec, variant, quality))
     progress(Step("accuracy", "", len(variants), len(variants)))
     return Judged(tuple(judged), tuple(rejections))
+
+
+def _make(prepared: Prepared, entry: Entry, name: str) -> Variant:
+    output = prepared.spec.output
+    folder = output / "candidates" / entry.name if entry.name else output / "variants"
+    context = Context(entry.inputs, entry.calibration.inputs)
+    return replace(make_variant(entry.model, name, context, folder), entrant=entry.name)
 
 
 class _Judge:
@@ -84,15 +91,16 @@ class _Judge:
         metric = prepared.spec.workload.floor.metric
         libraries = [f"{name} {version}" for name, version in self._engine.libraries()]
         cpu = prepared.environment.cpu_model
-        key = (metric, variant.sha256, baseline.sha256, prepared.evaluation.digest, cpu, *libraries)
+        data = (prepared.main.evaluation.digest, entry_of(prepared, variant).evaluation.digest)
+        key = (metric, variant.sha256, baseline.sha256, *data, cpu, *libraries)
         known = self._store.find(*key)
         if known is not None:
             return known
         if self._baseline is None:
             self._baseline = self._outputs(baseline)
-        same = variant.sha256 == baseline.sha256
+        same = variant == baseline
         outputs = self._baseline if same else self._outputs(variant)
-        quality = assess(metric, outputs, self._baseline, prepared.evaluation.labels)
+        quality = assess(metric, outputs, self._baseline, prepared.main.evaluation.labels)
         if same:
             # What is measured against itself has lost nothing; that needs no samples to tell.
             quality = replace(quality, drop=0.0, drop_low=0.0, drop_high=0.0)
@@ -100,14 +108,14 @@ class _Judge:
         return quality
 
     def _outputs(self, variant: Variant) -> list[np.ndarray]:
-        prepared = self._prepared
+        entry = entry_of(self._prepared, variant)
         with self._engine.load(variant.path, usable_cores()) as session:
-            return predict_all(session.infer, prepared.evaluation, prepared.inputs, EVALUATION_BATCH)
+            return predict_all(session.infer, entry.evaluation, entry.inputs, EVALUATION_BATCH)
 
 
-def recipes(spec: Spec) -> tuple[str, ...]:
-    """The baseline comes first and always: every drop and every saving is counted from it."""
-    return (BASELINE_RECIPE, *(name for name in spec.recipes if name != BASELINE_RECIPE))
+def entry_of(prepared: Prepared, variant: Variant) -> Entry:
+    """The entry that a variant was made from."""
+    return next(entry for entry in prepared.entries if entry.name == variant.entrant)
 
 
 def _below_floor(spec: Spec, variant: Variant, quality: Quality) -> Iterator[Rejection]:
@@ -122,7 +130,7 @@ def _below_floor(spec: Spec, variant: Variant, quality: Quality) -> Iterator[Rej
         asked = f"at most {floor.max_drop:g}"
     yield Rejection(
         "quality",
-        variant.recipe,
+        variant.name,
         f"{quality.metric}: {got} on {quality.samples} samples, the floor asks for {asked} "
         f"(judged by {floor.by})",
     )
@@ -138,9 +146,10 @@ def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> 
         for c, _ in grid
         if c.threads > cores
     ]
-    with _feeds(prepared, {c.batch_size for c, _ in grid}) as feeds:
+    wanted = {(v.entrant, c.batch_size) for c, v in grid}
+    with _feeds(prepared, wanted) as feeds:
         campaign = profile_all(
-            [Job(c, variant.path, feeds[c.batch_size]) for c, variant in grid if c.threads <= cores],
+            [Job(c, v.path, feeds[v.entrant, c.batch_size]) for c, v in grid if c.threads <= cores],
             ProfileStore(spec.profiles),
             prepared.environment,
             spec.workload.slo.percentile,
@@ -153,21 +162,22 @@ def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> 
 def configurations(prepared: Prepared, variants: list[Variant]) -> list[tuple[Configuration, Variant]]:
     """The grid: variant x thread count x batch size, as many replicas at once as the cores hold."""
     spec, cores = prepared.spec, prepared.environment.cores
-    fixed = all(i.batch_axis is None for i in prepared.inputs)
     grid = []
     for variant in variants:
+        entry = entry_of(prepared, variant)
+        fixed = all(i.batch_axis is None for i in entry.inputs)
         for threads in spec.threads or _powers_of_two(cores):
             for batch_size in (1,) if fixed else spec.batch_sizes:
                 configuration = Configuration(
-                    model_sha256=prepared.model.sha256,
-                    recipe=variant.recipe,
+                    model_sha256=entry.model.sha256,
+                    variant=variant.name,
                     variant_sha256=variant.sha256,
                     device=prepared.cpu.device.name,
                     backend=BACKEND,
                     batch_size=batch_size,
                     threads=threads,
                     replicas=max(cores // threads, 1),
-                    shapes=tuple((i.name, i.shape_at(batch_size)) for i in prepared.inputs),
+                    shapes=tuple((i.name, i.shape_at(batch_size)) for i in entry.inputs),
                 )
                 grid.append((configuration, variant))
     return grid
@@ -178,15 +188,17 @@ def _powers_of_two(cores: int) -> tuple[int, ...]:
 
 
 @contextmanager
-def _feeds(prepared: Prepared, batch_sizes: set[int]) -> Iterator[dict[int, Path]]:
-    """Inputs to time with, real evaluation samples, as one `.npz` for each batch size."""
+def _feeds(prepared: Prepared, wanted: set[tuple[str, int]]) -> Iterator[dict[tuple[str, int], Path]]:
+    """Inputs to time with, real evaluation samples: an `.npz` for each entrant's name and batch size."""
+    entries = {entry.name: entry for entry in prepared.entries}
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         feeds = {}
-        for size in batch_sizes:
-            feeds[size] = Path(folder) / f"{size}.npz"
+        for number, (name, size) in enumerate(sorted(wanted)):
+            entry = entries[name]
+            path = feeds[name, size] = Path(folder) / f"{number}.npz"
             # Not numpy.savez: an input may be called `file`, like its first parameter.
-            with zipfile.ZipFile(feeds[size], "w") as archive:
-                for name, array in prepared.evaluation.batch(range(size), prepared.inputs).items():
-                    with archive.open(f"{name}.npy", "w") as member:
+            with zipfile.ZipFile(path, "w") as archive:
+                for tensor, array in entry.evaluation.batch(range(size), entry.inputs).items():
+                    with archive.open(f"{tensor}.npy", "w") as member:
                         np.lib.format.write_array(member, array, allow_pickle=False)
         yield feeds

@@ -99,7 +99,7 @@ def _drop_dominated_variants(
         if rival is None:
             continue
         for batch_size, configuration in members.items():
-            baseline = configuration.recipe == BASELINE_RECIPE and batch_size == 1
+            baseline = configuration.variant == BASELINE_RECIPE and batch_size == 1
             if configuration not in reasons and not baseline:
                 reasons[configuration] = f"dominated: {rival} is clearly faster at every batch size"
 
@@ -126,5 +126,5 @@ def _clearly_faster(
 
 
 def _family(configuration: Configuration) -> tuple[str, str, str, int]:
-    """Configurations that differ in batch size only; the recipe comes first."""
-    return (configuration.recipe, configuration.device, configuration.backend, configuration.threads)
+    """Configurations that differ in batch size only; the variant comes first."""
+    return (configuration.variant, configuration.device, configuration.backend, configuration.threads)

@@ -33,7 +33,7 @@ class Deployed:
 class Engine:
     """``path`` is the file to load; ``files`` maps each file, relative to the folder, to its sha256."""
 
-    recipe: str
+    variant: str
     backend: str
     path: Path
     files: tuple[tuple[str, str], ...]
@@ -109,25 +109,25 @@ def _check(folder: Path, name: str, sha256: str) -> None:
 
 def _copy(deployed: Deployed, folder: Path) -> dict[str, Any]:
     variant = deployed.variant
-    target = folder / variant.recipe
+    target = folder / variant.name
     target.mkdir()
     names = (variant.path.name, *deployed.external_files)
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(variant.path.parent / name, target / name)
     return {
-        "recipe": variant.recipe,
+        "variant": variant.name,
         "backend": deployed.backend,
-        "load": f"{variant.recipe}/{variant.path.name}",
+        "load": f"{variant.name}/{variant.path.name}",
         "variant_sha256": variant.sha256,
         "status": "measured",
-        "files": {f"{variant.recipe}/{name}": _sha256(target / name) for name in names},
+        "files": {f"{variant.name}/{name}": _sha256(target / name) for name in names},
     }
 
 
 def _engine(entry: dict[str, Any], folder: Path) -> Engine:
     return Engine(
-        recipe=entry["recipe"],
+        variant=entry["variant"],
         backend=entry["backend"],
         path=folder / entry["load"],
         files=tuple(entry["files"].items()),

@@ -95,7 +95,7 @@ def _slo(slo: Slo) -> parts.SloPart:
 
 def variant_part(variant: Variant, quality: Quality, floor: AccuracyFloor) -> parts.VariantPart:
     return parts.VariantPart(
-        recipe=variant.recipe,
+        variant=variant.name,
         sha256=variant.sha256,
         size_bytes=variant.size_bytes,
         notes=list(variant.notes),
@@ -118,7 +118,7 @@ def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
     candidate = serving.candidate
     return parts.CandidatePart(
         id=candidate.id,
-        recipe=candidate.recipe,
+        variant=candidate.variant,
         backend=candidate.backend,
         device=candidate.device,
         threads=candidate.threads,

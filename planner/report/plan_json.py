@@ -85,7 +85,7 @@ class QualityPart(_Part):
 
 
 class VariantPart(_Part):
-    recipe: str
+    variant: str
     sha256: str
     size_bytes: int
     notes: list[str]
@@ -106,7 +106,7 @@ class ProfilePart(_Part):
 
 class CandidatePart(_Part):
     id: str
-    recipe: str
+    variant: str
     backend: str
     device: str
     threads: int
@@ -197,7 +197,7 @@ class RunnerUpPart(_Part):
 
 
 class EnginePart(_Part):
-    recipe: str
+    variant: str
     path: str = Field(description="Relative to plan.json.")
     sha256: str
 

@@ -44,7 +44,7 @@ class ProfileStore:
     def _path(self, configuration: Configuration, environment: Environment) -> Path:
         text = json.dumps([_configuration_to_json(configuration), environment.id], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
-        name = f"{configuration.recipe}-b{configuration.batch_size}-t{configuration.threads}-{key}.json"
+        name = f"{configuration.variant}-b{configuration.batch_size}-t{configuration.threads}-{key}.json"
         return self.folder / configuration.model_sha256[:12] / name
 
 
@@ -67,7 +67,7 @@ def read_profile(path: Path) -> Profile:
 def _configuration_to_json(configuration: Configuration) -> dict[str, Any]:
     return {
         "model_sha256": configuration.model_sha256,
-        "recipe": configuration.recipe,
+        "variant": configuration.variant,
         "variant_sha256": configuration.variant_sha256,
         "device": configuration.device,
         "backend": configuration.backend,
@@ -108,7 +108,7 @@ def _from_json(content: dict[str, Any]) -> Profile:
     return Profile(
         configuration=Configuration(
             model_sha256=configuration["model_sha256"],
-            recipe=configuration["recipe"],
+            variant=configuration["variant"],
             variant_sha256=configuration["variant_sha256"],
             device=configuration["device"],
             backend=configuration["backend"],

@@ -130,12 +130,31 @@ def test_the_steps_alone(write: Write) -> None:
     variants = planner("variants", spec, "--json")
     assert variants.returncode == 0, variants.stderr
     made = json.loads(variants.stdout)["variants"]
-    assert [v["recipe"] for v in made] == ["fp32", "int8"]
+    assert [v["variant"] for v in made] == ["fp32", "int8"]
     assert all(Path(v["path"]).is_file() for v in made)
     profiled = planner("profile", spec)
     assert profiled.returncode == 0, profiled.stderr
     assert "Measured 4 configurations" in profiled.stdout
     assert json.loads(planner("profile", spec, "--json").stdout)["measured"] == 0
+
+
+def test_another_model_competes_on_equal_terms(
+    write: Write, tmp_path: Path, tiny_model: LabelledModel
+) -> None:
+    """The same task at a quarter of the width: judged on the same samples, against the main model's fp32."""
+    student = onnx_models.student(tmp_path / "student.onnx", tiny_model)
+    candidate = {"model": str(student), "dimensions": {"N": "batch"}}
+    spec = write(candidates=[candidate], accuracy={"max_drop": 0.5}, recipes=["fp32", "int8"])
+    run = planner("plan", spec, "--json")
+    assert run.returncode == 0, run.stderr
+    report = json.loads(run.stdout)
+    quality = {v["variant"]: v["quality"] for v in report["variants"]}
+    assert list(quality) == ["fp32", "int8", "student.fp32", "student.int8"]
+    assert quality["student.fp32"]["drop"] == pytest.approx(
+        quality["fp32"]["value"] - quality["student.fp32"]["value"]
+    )
+    assert any(c["variant"].startswith("student.") for c in report["candidates"])
+    refused(planner("plan", write(candidates=[candidate, candidate])), 2, "two are called student")
 
 
 def test_the_same_pipeline_as_a_call(write: Write, tmp_path: Path) -> None:
@@ -172,6 +191,18 @@ def test_help_is_light() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "plan" in run.stdout
+
+
+def test_a_missing_package_says_how_to_install_it(write: Write) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['onnxruntime'] = None\n"
+        "from planner.cli import main\n"
+        f"sys.argv = ['planner', 'plan', {str(write())!r}]\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    refused(run, 4, "pip install onnxruntime-gpu")
 
 
 # Bad input: each its exit code and one clear line.

@@ -51,12 +51,12 @@ def offer(instance_type: str, vcpus: int, usd_per_hour: float) -> Offer:
     )
 
 
-def profile(recipe: str, batch_size: int, ms: float) -> Profile:
+def profile(variant: str, batch_size: int, ms: float) -> Profile:
     """A spread of a tenth around ``ms``."""
     samples = tuple(round(ms * NS_PER_MS * (0.95 + 0.1 * i / 59)) for i in range(60))
     shapes = (("x", (batch_size, 8)),)
     configuration = Configuration(
-        "m" * 64, recipe, recipe[0] * 64, "genoa", "onnxruntime", batch_size, 1, 2, shapes
+        "m" * 64, variant, variant[0] * 64, "genoa", "onnxruntime", batch_size, 1, 2, shapes
     )
     return Profile(configuration, ENVIRONMENT, samples, 100 << 20, "2026-11-22T00:00:00+00:00", 0.01)
 
@@ -74,7 +74,7 @@ def make_plan() -> Plan:
         offers=(offer("c.large", 2, 0.1), offer("c.xlarge", 4, 0.19)),
     )
     solution = replace(solve(problem), solve_seconds=0.0, solver="HiGHS through PuLP")
-    fp32 = baseline(problem, lambda c: c.recipe == "fp32" and c.max_batch_size == 1)
+    fp32 = baseline(problem, lambda c: c.variant == "fp32" and c.max_batch_size == 1)
     assert fp32 is not None
     second = runner_up(problem, solution)
     solutions = [s for s in (solution, fp32, second.solution) if s]
@@ -143,7 +143,7 @@ def make_plan() -> Plan:
 
 @pytest.fixture(scope="module")
 def report() -> PlanReport:
-    engine = EnginePart(recipe="int8", path="engines/int8/model.onnx", sha256="i" * 64)
+    engine = EnginePart(variant="int8", path="engines/int8/model.onnx", sha256="i" * 64)
     return to_report(make_plan(), [engine])
 
 

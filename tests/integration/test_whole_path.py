@@ -73,13 +73,13 @@ def test_the_engines_reproduce_the_reported_accuracy(
     folder, report = planned
     with np.load(mlp_model.evaluation) as data:
         x, labels = data["x"], data["labels"]
-    reported = {v.recipe: v.quality.value for v in report.variants}
+    reported = {v.variant: v.quality.value for v in report.variants}
     engines = read_engines(folder / "engines")
     assert engines
     for engine in engines:
         session = onnxruntime.InferenceSession(str(engine.path), providers=["CPUExecutionProvider"])
         (scores,) = session.run(None, {"x": x})
-        assert np.mean(scores.argmax(axis=1) == labels) == pytest.approx(reported[engine.recipe], abs=1e-9)
+        assert np.mean(scores.argmax(axis=1) == labels) == pytest.approx(reported[engine.variant], abs=1e-9)
 
 
 def test_nothing_in_the_report_names_this_machine_s_folders(planned: tuple[Path, PlanReport]) -> None:

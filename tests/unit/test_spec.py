@@ -36,9 +36,10 @@ def write(folder: Path, text: str) -> Path:
 
 def test_every_key_reaches_its_value(tmp_path: Path) -> None:
     spec = read_spec(write(tmp_path, GOOD))
-    assert spec.model == tmp_path / "models/net.onnx"
-    assert spec.dimensions == (("N", "batch"), ("seq", 128))
-    assert (spec.calibration, spec.evaluation) == ("cal.npz", "data:evaluation")
+    (main,) = spec.entrants
+    assert main.model == tmp_path / "models/net.onnx"
+    assert main.dimensions == (("N", "batch"), ("seq", 128))
+    assert (main.calibration, main.evaluation) == ("cal.npz", "data:evaluation")
     assert spec.workload.name == "net"
     assert spec.workload.rate_rps == 120
     assert spec.workload.slo.budget_ns == 45 * NS_PER_MS

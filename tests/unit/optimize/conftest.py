@@ -25,7 +25,7 @@ def candidate() -> CandidateOf:
     def make(id: str, **changes: Any) -> Candidate:
         values: dict[str, Any] = {
             "workload": "w",
-            "recipe": "int8",
+            "variant": "int8",
             "backend": "onnxruntime-cpu",
             "device": "cpu-a",
             "threads": 1,

@@ -14,7 +14,7 @@ DEMAND = (Demand("w", 36.0),)
 
 
 def test_the_runner_up_does_without_the_winner_on_its_instance_type_in_any_region(candidate, offer) -> None:
-    candidates = (candidate("fast", capacity_rps=12.0), candidate("slow", capacity_rps=9.0, recipe="fp32"))
+    candidates = (candidate("fast", capacity_rps=12.0), candidate("slow", capacity_rps=9.0, variant="fp32"))
     offers = (
         offer("m", 0.10),
         offer("m", 0.11, region="r2"),
@@ -81,13 +81,13 @@ def test_the_largest_flow_decides_over_all_regions_together(candidate, offer) ->
 
 
 def test_the_baseline_is_the_same_problem_with_fewer_candidates(candidate, offer) -> None:
-    plain = candidate("plain", recipe="fp32", capacity_rps=4.0)
+    plain = candidate("plain", variant="fp32", capacity_rps=4.0)
     problem = Problem(DEMAND, (candidate("int8"), plain), (offer("m", 0.1),))
-    cost = baseline(problem, lambda c: c.recipe == "fp32" and c.max_batch_size == 1)
+    cost = baseline(problem, lambda c: c.variant == "fp32" and c.max_batch_size == 1)
     assert cost is not None
     assert cost.usd_per_hour == 0.9
     assert {i for p in cost.placements for i, _ in p.pattern.replicas} == {"plain"}
-    assert baseline(problem, lambda c: c.recipe == "int4") is None
+    assert baseline(problem, lambda c: c.variant == "int4") is None
 
 
 def test_the_solver_and_the_time_limit_are_passed_on(candidate, offer) -> None:

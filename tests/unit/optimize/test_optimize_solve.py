@@ -91,7 +91,7 @@ def problems(draw: st.DrawFn, workloads: int, most_vcpus: int, most_rate: int) -
             Candidate(
                 id=f"c{i}",
                 workload=names[i] if first else draw(st.sampled_from(names)),
-                recipe="int8",
+                variant="int8",
                 backend="b",
                 device="cpu-a" if first else draw(st.sampled_from(["cpu-a", "cpu-a", "cpu-b", "gpu"])),
                 threads=draw(st.integers(1, 3)),

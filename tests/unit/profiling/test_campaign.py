@@ -19,15 +19,15 @@ from planner.units import NS_PER_MS
 ENVIRONMENT = Environment("CPU", "genoa", (), 2, 8 << 30, "Linux", ())
 
 
-def job(recipe: str, batch: int) -> Job:
-    return Job(Configuration("m" * 64, recipe, recipe, "d", "b", batch, 1, 2, ()), Path(recipe), Path("feed"))
+def job(variant: str, batch: int) -> Job:
+    return Job(Configuration("m" * 64, variant, variant, "d", "b", batch, 1, 2, ()), Path(variant), Path("feed"))
 
 
 def machine(log: list[tuple[str, int, int]], ms: dict[str, float]) -> Callable[[Job, int], Measurement]:
     def measure(job: Job, samples: int) -> Measurement:
         c = job.configuration
-        log.append((c.recipe, c.batch_size, samples))
-        base = round(ms[c.recipe] * NS_PER_MS * c.batch_size**0.5)
+        log.append((c.variant, c.batch_size, samples))
+        base = round(ms[c.variant] * NS_PER_MS * c.batch_size**0.5)
         return Measurement(tuple(base + i for i in range(samples)), 1000, None)
 
     return measure
@@ -48,7 +48,7 @@ def test_every_sample_counts_once_and_a_second_run_measures_nothing(tmp_path: Pa
         progress=steps.append,
     )
     assert {(r, b) for r, b, n in log if n == PROBE_SAMPLES} == {
-        (j.configuration.recipe, j.configuration.batch_size) for j in jobs
+        (j.configuration.variant, j.configuration.batch_size) for j in jobs
     }
     full = [(r, b) for r, b, n in log if n == 459 - PROBE_SAMPLES]
     assert full == [("fp32", 1), ("int8", 1), ("int8", 4)], "fp32 at batch 4 is dominated by int8"
@@ -77,14 +77,14 @@ def test_a_crashing_engine_is_a_rejection_and_the_rest_goes_on(tmp_path: Path) -
     working = machine([], {"fp32": 10})
 
     def measure(job: Job, samples: int) -> Measurement:
-        if job.configuration.recipe == "int8":
+        if job.configuration.variant == "int8":
             raise BackendError("int8.onnx: the replica's process has died (killed by signal 11)")
         return working(job, samples)
 
     campaign = profile_all(
         [job("int8", 1), job("fp32", 1)], ProfileStore(tmp_path), ENVIRONMENT, 99, 10**9, measure=measure
     )
-    assert [p.configuration.recipe for p in campaign.profiles] == ["fp32"]
+    assert [p.configuration.variant for p in campaign.profiles] == ["fp32"]
     (rejection,) = campaign.rejections
     assert "signal 11" in rejection.reason
 

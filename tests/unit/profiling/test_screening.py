@@ -13,17 +13,17 @@ from planner.units import NS_PER_MS
 ENVIRONMENT = Environment("CPU", "genoa", (), 2, 8 << 30, "Linux", ())
 
 
-def probe(recipe: str, batch: int, ms: float, memory: int = 100, spread: float = 0.01) -> Profile:
+def probe(variant: str, batch: int, ms: float, memory: int = 100, spread: float = 0.01) -> Profile:
     samples = tuple(
         round(ms * NS_PER_MS * (1 + spread * (i / PROBE_SAMPLES - 0.5))) for i in range(PROBE_SAMPLES)
     )
-    configuration = Configuration("m", recipe, recipe, "d", "b", batch, 1, 2, ())
+    configuration = Configuration("m", variant, variant, "d", "b", batch, 1, 2, ())
     return Profile(configuration, ENVIRONMENT, samples, memory, "")
 
 
 def verdicts(*probes: Profile, budget_ms: float = 1000) -> dict[str, str]:
     found = screen({p.configuration: p for p in probes}, round(budget_ms * NS_PER_MS))
-    return {f"{c.recipe}/{c.batch_size}": reason.split(":")[0] for c, reason in found.items()}
+    return {f"{c.variant}/{c.batch_size}": reason.split(":")[0] for c, reason in found.items()}
 
 
 def test_the_median_interval_covers_at_its_confidence() -> None:
