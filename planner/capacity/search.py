@@ -2,13 +2,21 @@
 
 The share of late requests need not rise with the rate: batches that are padded, or slower per request than
 smaller ones, make it jump, and it can fall again. A bisection over all rates could land beyond a gap. So
-the scan walks up from a rate that is certainly held, in steps that no change of batch size fits between.
+the scan walks up from rate 0, in steps that are long where the share of late requests is small.
+
+How long, a property of Poisson arrivals says. Of an event that the arrivals within a time L settle, n of them
+with probability p_n, the probability is P(rate) = sum of p_n (rate L)^n e^(-rate L) / n!. The series without its
+last factor has no negative coefficient, so P e^(rate L) is convex in the rate, and its logarithm in the logarithm
+of the rate: between two rates, P is below what their chord says (``_peak``). That a request is late is
+settled by the arrivals until then, those of the service that it met, and those of the one before, but for
+what longer busy spells carry on; below steps of one standard deviation of the arrivals in a full batch, which
+no passing of a batch size fits between, the chord is not asked for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.capacity.service import ServiceLaws, service_laws
@@ -23,14 +31,25 @@ from planner.capacity.sojourn import (
 )
 from planner.units import NS_PER_S
 
-SCAN_STEPS = STEPS // 4
-"""The scan's lattice is coarser..."""
+SCAN_STEPS = STEPS // 8
+"""The scan's lattice is coarser; its tails are good to a few per cent near what is allowed..."""
 UNCLEAR = 1.3
-"""...and asks the fine one where its tail is within this factor of what is allowed."""
+"""...and a step is certified with a margin of this factor."""
+MEMORY = 2.0
+"""Mean services of the largest batch, beyond the budget, whose arrivals settle whether a request is late."""
 CLOSEST_TO_LIMIT = 1 - 1e-6
 """The highest rate tried, as a share of the limit of stability."""
 TOLERANCE = 1e-4
 """The tail at the capacity is at most allowed, and at least allowed * (1 - TOLERANCE)."""
+ROUGHLY = 0.01
+"""The crossing on the scan's lattice is found to this, in the log of the tail..."""
+SLACK = 1.1
+"""...and on the fine one it is looked for in an interval wider by this factor."""
+LEAST = 1e-10
+"""Tails are computed to about this."""
+
+Point = tuple[float, float]
+"""A rate, and the log of (the late share there, over what is allowed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +83,9 @@ def capacity(
     if budget_ns <= 0:
         raise ValueError(f"budget_ns must be above 0, got {budget_ns}")
     late = _Late(laws, 1 - percentile / 100, float(budget_ns))
-    certain = _certain_rps(laws, late.allowed, budget_ns)
-    if certain <= 0:
+    if late.certain_rps <= 0:
         return Capacity(0.0, alone_percentile_ns(laws, percentile), 0.0, 1.0, 0.0, 0.0)
-    found = _first_crossing(late, certain)
+    found = _root(late, *_first_crossing(late))
     return Capacity(
         rate_rps=found.rate_rps,
         sojourn_percentile_ns=found.percentile_ns(percentile),
@@ -83,24 +101,33 @@ class _Late:
 
     def __init__(self, laws: ServiceLaws, allowed: float, budget_ns: float) -> None:
         self.laws, self.allowed, self.budget_ns = laws, allowed, budget_ns
-        self.coarse: Grid = grid(laws, budget_ns, SCAN_STEPS)
-        self.fine: Grid = grid(laws, budget_ns)
+        self.alone = laws.alone_tail(budget_ns)
+        self.certain_rps = _certain_rps(laws, allowed, self.alone)
+        self.limit_rps = laws.limit_per_ns * NS_PER_S
+        self.highest_rps = self.limit_rps * CLOSEST_TO_LIMIT
+        self._grids: dict[int, Grid] = {}
 
-    def excess(self, at: Sojourn) -> float:
-        return math.log(max(at.tail(self.budget_ns), 1e-12) / self.allowed)
+    def at(self, rate_rps: float, steps: int = STEPS) -> tuple[float, Sojourn]:
+        if steps not in self._grids:
+            self._grids[steps] = grid(self.laws, self.budget_ns, steps)
+        found = sojourn(self._grids[steps], rate_rps)
+        tail = max(found.tail(self.budget_ns), found.truncated_mass, LEAST)
+        return math.log(tail / self.allowed), found
 
     def scan(self, rate_rps: float) -> float:
-        rough = self.excess(sojourn(self.coarse, rate_rps))
-        return rough if abs(rough) > math.log(UNCLEAR) else self.excess(sojourn(self.fine, rate_rps))
+        return self.at(rate_rps, SCAN_STEPS)[0]
+
+    def settled_by(self, rate_rps: float) -> float:
+        """Mean number of arrivals in the time that settles whether a request is late."""
+        return rate_rps / NS_PER_S * (self.budget_ns + MEMORY * float(self.laws.mean_ns[-1]))
 
 
-def _certain_rps(laws: ServiceLaws, allowed: float, budget_ns: float) -> float:
+def _certain_rps(laws: ServiceLaws, allowed: float, alone: float) -> float:
     """A rate that is held for certain; 0 or less where no rate is.
 
     P(T > x) <= (1 - U) P(S_1 > x) + U, since who finds the engine idle takes S_1; and the utilisation
     U = rate * E[S] / E[b] is at most rate * max over b of E[S_b] / b.
     """
-    alone = laws.alone_tail(budget_ns)
     if allowed - alone <= 1e-12:
         return 0.0
     smallest = (1, *(last + 1 for last in laws.largest[:-1]))
@@ -108,53 +135,120 @@ def _certain_rps(laws: ServiceLaws, allowed: float, budget_ns: float) -> float:
     return (allowed - alone) / (1 - alone) / dearest_ns * NS_PER_S
 
 
-def _scan_rates(laws: ServiceLaws, start_rps: float) -> Iterator[float]:
-    """Rates from ``start_rps`` to just below the limit of stability.
+def _first_crossing(late: _Late) -> tuple[Point, Point]:
+    """Two rates with the first crossing between them; both the highest rate there is if all are held."""
+    low: Point = (0.0, math.log(max(late.alone, LEAST) / late.allowed))
+    above: list[Point] = []  # evaluated and not yet reached, the next one last
+    while low[0] < late.highest_rps:
+        if not above:
+            rate = _stride(late, low)
+            above.append((rate, late.scan(rate)))
+        high = above[-1]
+        narrow = high[0] <= _short_step(late, low[0])
+        if _peak(late, low, high) <= -math.log(UNCLEAR) or (narrow and high[1] <= 0):
+            low = above.pop()
+        elif narrow:
+            return low, high
+        else:
+            rate = max(_between(low[0], high[0]), _short_step(late, low[0]))
+            above.append((rate, late.scan(rate)))
+    return low, low
 
-    With a = rate * E[S_B], the queue at completions spreads at least like Poisson(b) around any b up to a:
-    a step of one standard deviation, 1/2 in sqrt(a), cannot hide the queue's passing a batch size. Where
-    a is small, the share of late requests is nearly linear in it, and steps are by a factor of 4.
+
+def _short_step(late: _Late, rate_rps: float) -> float:
+    """The next rate, one step of one standard deviation on: 1/2 in the root of the arrivals in a full batch.
+
+    The queue at completions spreads at least like that around any mean up to B. Where the mean is small, the
+    share of late requests is nearly linear in it, and steps are by a factor of 4.
     """
-    limit_rps = laws.limit_per_ns * NS_PER_S
-    rate = start_rps
-    while rate < limit_rps * CLOSEST_TO_LIMIT:
-        yield rate
-        root = math.sqrt(rate / limit_rps * laws.max_batch_size)
-        rate = limit_rps / laws.max_batch_size * min(root + 0.5, 2 * root) ** 2
-    yield limit_rps * CLOSEST_TO_LIMIT
+    per_root = late.limit_rps / late.laws.max_batch_size
+    root = math.sqrt(rate_rps / per_root)
+    return max(min(root + 0.5, 2 * root) ** 2 * per_root, late.certain_rps)
 
 
-def _first_crossing(late: _Late, start_rps: float) -> Sojourn:
-    held_rps, held = 0.0, -math.inf
-    for rate_rps in _scan_rates(late.laws, start_rps):
-        excess = late.scan(rate_rps)
-        if excess > 0:
-            if held_rps == 0:
-                break
-            return _root(late, (held_rps, held), (rate_rps, excess))
-        held_rps, held = rate_rps, excess
-    return sojourn(late.fine, held_rps or start_rps)
+def _stride(late: _Late, low: Point) -> float:
+    """The next rate to try: about as far as ``_peak`` could certify if it were no later there than here."""
+    per_count = 1 / late.settled_by(1.0)
+    count = math.sqrt(low[0] / per_count) + math.sqrt(max(-low[1], 0.0))
+    return min(max(count**2 * per_count, _short_step(late, low[0])), late.highest_rps)
 
 
-def _root(late: _Late, held: tuple[float, float], failed: tuple[float, float]) -> Sojourn:
-    """Illinois: a secant step, halving the value of an end that stays twice. Returns the side that holds.
+def _peak(late: _Late, low: Point, high: Point) -> float:
+    """What the log of the late share, over allowed, is at most between two rates."""
+    if late.laws.max_batch_size == 1:  # M/G/1: waits rise with the rate
+        return max(low[1], high[1])
+    least, most = late.settled_by(low[0]), late.settled_by(high[0])
+    if least == 0:
+        first, last = math.exp(low[1]), math.exp(min(high[1] + most, 700.0))
+        turn = min(max(1 / most - first / (last - first), 0.0), 1.0) if last > first else 0.0
+        return math.log(first + (last - first) * turn) - most * turn
+    slope = (high[1] - low[1] + most - least) / math.log(most / least)
+    turn = min(max(slope, least), most)
+    return low[1] + slope * math.log(turn / least) - (turn - least)
 
-    Aims at the middle of the tolerated values, so as to end on the held side.
+
+def _between(low_rps: float, high_rps: float) -> float:
+    return ((math.sqrt(low_rps) + math.sqrt(high_rps)) / 2) ** 2
+
+
+def _root(late: _Late, low: Point, high: Point) -> Sojourn:
+    """The sojourn at the crossing, on the held side: found on the scan's lattice, corrected on the fine one.
+
+    Aims at the middle of the tolerated values.
     """
     aim = -TOLERANCE / 2
-    (low, low_value), (high, high_value) = (held[0], held[1] - aim), (failed[0], failed[1] - aim)
-    best = None
-    for _ in range(60):
-        rate = high - high_value * (high - low) / (high_value - low_value)
-        now = sojourn(late.fine, rate)
-        value = late.excess(now) - aim
+    rate, slope = _solve(late.scan, low, high) if high[1] > 0 else (high[0], 0.0)
+    held_rps, failed_rps = low[0] / SLACK, min(high[0] * SLACK, late.highest_rps)
+    last: Point | None = None
+    for turn in range(60):
+        excess, found = late.at(rate)
+        value = excess - aim
+        if abs(value) <= -aim or (value < 0 and rate >= late.highest_rps):
+            return found
         if value > 0:
-            high, high_value, low_value = rate, value, low_value / 2
+            failed_rps = rate
         else:
-            best = now
-            low, low_value, high_value = rate, value, high_value / 2
-        if abs(value) <= -aim or high - low <= 1e-9 * high:
+            held_rps = rate
+        if last is not None:
+            slope = (value - last[1]) / (rate - last[0])
+        last = (rate, value)
+        if failed_rps - held_rps <= 1e-9 * failed_rps:
             break
-    if best is None or late.excess(best) > 0:
-        return sojourn(late.fine, low)
-    return best
+        rate = rate - value / slope if slope > 0 and turn < 12 else math.nan
+        if not held_rps < rate < failed_rps:
+            rate = (held_rps + failed_rps) / 2
+    return late.at(held_rps)[1]
+
+
+def _solve(value_at: Callable[[float], float], low: Point, high: Point) -> tuple[float, float]:
+    """Where a value below 0 at ``low`` and above at ``high`` is 0, to ``ROUGHLY``, and the slope there.
+
+    Inverse interpolation through the two ends and the end before them, as long as it converges.
+    """
+    spare: Point | None = None
+    before = math.inf
+    for turn in range(60):
+        rate = _inverse(low, high, spare)
+        if turn % 3 == 2:  # three steps that do not halve the interval are followed by one that does
+            if high[0] - low[0] > before / 2:
+                rate = (low[0] + high[0]) / 2
+            before = high[0] - low[0]
+        now = (rate, value_at(rate))
+        spare = low if now[1] <= 0 else high
+        slope = (now[1] - spare[1]) / (now[0] - spare[0])
+        if abs(now[1]) <= ROUGHLY or high[0] - low[0] <= 1e-9 * high[0]:
+            return rate - (now[1] / slope if slope > 0 else 0.0), slope
+        low, high = (now, high) if now[1] <= 0 else (low, now)
+    return low[0], 0.0
+
+
+def _inverse(low: Point, high: Point, spare: Point | None) -> float:
+    """The rate at value 0 of the inverse parabola through three points; of the chord if that leaves the ends."""
+    chord = low[0] - low[1] * (high[0] - low[0]) / (high[1] - low[1])
+    if spare is None or spare[1] in (low[1], high[1]):
+        return chord
+    curvature = ((spare[0] - low[0]) / (spare[1] - low[1]) - (high[0] - low[0]) / (high[1] - low[1])) / (
+        spare[1] - high[1]
+    )
+    rate = chord + curvature * low[1] * high[1]
+    return rate if low[0] < rate < high[0] else chord

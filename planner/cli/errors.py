@@ -47,8 +47,8 @@ def exit_codes(command: Callable[P, R]) -> Callable[P, R]:
             package = (error.name or "").partition(".")[0]
             if package == "planner":
                 raise
-            command = f"pip install {INSTALLED_BY.get(package, package)}"
-            _say(f"the package {package} is missing; install it with: {command}")
+            install = f"pip install {INSTALLED_BY.get(package, package)}"
+            _say(f"the package {package} is missing; install it with: {install}")
             raise typer.Exit(MISSING_DEPENDENCY) from None
         except Exception as error:
             if os.environ.get(DEBUG):

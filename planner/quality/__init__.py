@@ -1,8 +1,10 @@
 """How good a variant is: data, metrics, and intervals that small samples cannot fool."""
 
+from planner.quality.base import Metric
 from planner.quality.data import Dataset, load_data, overlap, random_data, random_inputs
-from planner.quality.evaluate import assess, predict_all, samples_needed
-from planner.quality.metrics import Metric, check_metric, metric, metric_names
+from planner.quality.evaluate import assess, predict_all
+from planner.quality.floors import samples_needed, undecided
+from planner.quality.metrics import check_metric, metric, metric_names
 
 __all__ = [
     "Dataset",
@@ -17,4 +19,5 @@ __all__ = [
     "random_data",
     "random_inputs",
     "samples_needed",
+    "undecided",
 ]

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import re
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +14,11 @@ from numpy.typing import NDArray
 
 from planner.domain.model import BoundInput
 from planner.errors import DataError
+from planner.quality.callables import call, find, is_callable_name, nearest
 
 Array = NDArray[Any]
 
 LABELS = "labels"
-_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +60,7 @@ def load_data(
     """
     if source.endswith(".npz"):
         arrays: Mapping[str, Array] = _read_npz(base / source)
-    elif _CALLABLE.fullmatch(source):
+    elif is_callable_name(source):
         arrays = _call(source, base)
     else:
         raise DataError(f"data {source!r}: expected an .npz file or module:function")
@@ -132,22 +127,8 @@ def _read_array(path: Path, archive: Any, name: str) -> Array:
 
 
 def _call(source: str, base: Path) -> Mapping[str, Array]:
-    module_name, function_name = source.split(":")
-    try:
-        with _first_on_path(base, module_name):
-            module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise DataError(f"data {source}: importing {module_name} failed: {_named(error)}") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise DataError(
-            f"data {source}: {module_name} has no function {function_name}{_nearest(function_name, names)}"
-        )
-    try:
-        arrays = function()
-    except (Exception, SystemExit) as error:
-        raise DataError(f"data {source}: {function_name}() failed: {_named(error)}") from error
+    _, function = find("data", source, base)
+    arrays = call("data", source, function)
     if not isinstance(arrays, Mapping):
         raise DataError(
             f"data {source}: must return a mapping from input name to array, got {type(arrays).__name__}"
@@ -161,35 +142,12 @@ def _call(source: str, base: Path) -> Mapping[str, Array]:
     return converted
 
 
-@contextmanager
-def _first_on_path(base: Path, module_name: str) -> Iterator[None]:
-    """A module of the same name from another folder is forgotten, else it would be taken for this one."""
-    top = module_name.split(".")[0]
-    folder = str(base.resolve())
-    known = sys.modules.get(top)
-    here = (base / f"{top}.py").is_file() or (base / top).is_dir()
-    if known is not None and here and not str(getattr(known, "__file__", None) or "").startswith(folder):
-        for name in [n for n in sys.modules if n == top or n.startswith(f"{top}.")]:
-            del sys.modules[name]
-    importlib.invalidate_caches()
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _named(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
 def _checked(
     source: str, arrays: Mapping[str, Array], inputs: tuple[BoundInput, ...], need_labels: bool
 ) -> Dataset:
     for tensor in inputs:
         if tensor.name not in arrays:
-            raise DataError(f"data {source}: no array for input {tensor.name}{_nearest(tensor.name, arrays)}")
+            raise DataError(f"data {source}: no array for input {tensor.name}{nearest(tensor.name, arrays)}")
     sizes = {t.name: len(arrays[t.name]) for t in inputs if arrays[t.name].ndim}
     if not sizes:
         raise DataError(f"data {source}: holds single values; the first axis of an array is the sample")
@@ -274,8 +232,3 @@ def _digest(inputs: Mapping[str, Array], labels: Array | None) -> str:
         sha.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
-
-
-def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
-    near = get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known) or 'none'}"

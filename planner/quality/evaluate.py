@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from planner.domain.model import BoundInput
 from planner.domain.quality import Quality
 from planner.errors import DataError
-from planner.quality.data import Array, Dataset
-from planner.quality.intervals import Floats, bootstrap, tango_of_classes, wilson_of_classes, z_value
-from planner.quality.metrics import Metric, classes_of
+from planner.quality.base import Array, Floats, Metric, classes_of
+from planner.quality.data import Dataset
+from planner.quality.intervals import bootstrap, tango_of_classes, widened, wilson_of_classes
 from planner.quality.metrics import metric as named
 
 Predict = Callable[[Mapping[str, Array]], list[Array]]
@@ -72,62 +72,77 @@ def assess(
 
     Right-or-wrong metrics: Wilson for the value, Tango for the paired drop, and what combines classes for a
     mean over them; see ``intervals`` for why not the bootstrap. For ``agreement`` the baseline agrees with
-    itself, so the drop is 1 - agreement. Other metrics: paired bootstrap, percentile.
-    ``drop`` is positive where the variant is worse, also for metrics where less is better. Raises DataError.
+    itself, so the drop is 1 - agreement. Other metrics: paired bootstrap, widened by what failures that no
+    sample shows could cost. ``drop`` is positive where the variant is worse, also for metrics where less is
+    better. Raises DataError where outputs and labels do not suit the metric, VariantError where outputs that
+    are NaN or infinite leave it without a value.
     """
     metric = named(metric) if isinstance(metric, str) else metric
     ours = metric.observe(outputs, labels, baseline_outputs)
     theirs = metric.observe(baseline_outputs, labels, baseline_outputs)
     if len(ours) != len(theirs) or not len(ours):
         raise DataError(f"{metric.name}: {len(ours)} samples of the variant, {len(theirs)} of the baseline")
-    every = np.ones((1, len(ours)))
-    value = float(metric.combine(ours, labels, every)[0])
-    sign = 1.0 if metric.higher_is_better else -1.0
-    drop = sign * (float(metric.combine(theirs, labels, every)[0]) - value)
+    pair = _Pair(metric, ours, theirs, labels)
+    value, drop = (float(x) for x in pair.values(np.ones((1, len(ours))))[0])
     if metric.hits:
-        low, high, drop_low, drop_high = _score_intervals(metric, ours, theirs, labels, confidence)
+        stake = pair.stake_of_classes()
+        ends, drop_ends = pair.score_intervals(confidence)
     else:
-
-        def statistic(weights: Floats) -> Floats:
-            mine = metric.combine(ours, labels, weights)
-            return np.stack([mine, sign * (metric.combine(theirs, labels, weights) - mine)], axis=1)
-
-        ends = bootstrap(statistic, len(ours), confidence, seed, resamples)
-        (low, drop_low), (high, drop_high) = ends.tolist()
-    return Quality(metric.name, value, low, high, drop, drop_low, drop_high, confidence, samples=len(ours))
-
-
-def _score_intervals(
-    metric: Metric, ours: Floats, theirs: Floats, labels: Array | None, confidence: float
-) -> tuple[float, float, float, float]:
-    groups = classes_of(labels, len(ours)) if metric.by_class else np.zeros(len(ours), np.int64)
-    _, group = np.unique(groups, return_inverse=True)
-
-    def count(which: Array) -> Floats:
-        return np.asarray(np.bincount(group, weights=which), np.float64)
-
-    samples = count(np.ones(len(ours)))
-    hits, lost, gained = count(ours), count((theirs == 1) & (ours == 0)), count((theirs == 0) & (ours == 1))
-    value = wilson_of_classes(hits, samples, confidence)
-    drop = tango_of_classes(lost, gained, samples, confidence)
-    if not metric.needs_labels:  # against itself the baseline cannot lose, so the drop is one proportion
-        drop = 1 - value[1], 1 - value[0]
-    return *value, *drop
+        stake = max(metric.stake(side, labels) for side in (ours, theirs)) if metric.stake else 0.0
+        drawn = bootstrap(pair.values, len(ours), confidence, seed, resamples)
+        ends, drop_ends = (
+            widened(estimate, float(drawn[0, k]), float(drawn[1, k]), len(ours), stake, confidence)
+            for k, estimate in enumerate((value, drop))
+        )
+    least, most = metric.bounds
+    return Quality(
+        metric.name,
+        value,
+        max(ends[0], least),
+        min(ends[1], most),
+        drop,
+        max(drop_ends[0], least - most),
+        min(drop_ends[1], most - least),
+        confidence,
+        samples=len(ours),
+        higher_is_better=metric.higher_is_better,
+        stake=stake,
+    )
 
 
-def samples_needed(quality: Quality, max_drop: float) -> int | None:
-    """About how many samples like these would show that the drop is at most ``max_drop``; None if none would.
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What a metric observed of a variant and of the baseline, sample by sample."""
 
-    None: the drop itself is not below ``max_drop``, so that more samples would rather show the opposite.
-    From the score equation n w^2 = z^2 (v + w), w the distance of the interval's upper end from the drop:
-    v, the variance of a sample's difference, follows from the interval at hand, and n from the w that is
-    left. Without any disagreement v is 0 and n is z^2 / max_drop, about 3.8 / max_drop.
-    Within a fifth of what the interval itself would take.
-    """
-    left = max_drop - quality.drop
-    if left <= 0:
-        return None
-    z2 = z_value(quality.confidence) ** 2
-    width = quality.drop_high - quality.drop
-    variance = max(quality.samples * width**2 / z2 - width, 0.0)
-    return math.ceil(z2 * (variance + left) / left**2)
+    metric: Metric
+    ours: Floats
+    theirs: Floats
+    labels: Array | None
+
+    def values(self, weights: Floats) -> Floats:
+        """Value and drop, ``[rows, 2]``, of samples weighed by ``[rows, samples]``."""
+        mine = self.metric.combine(self.ours, self.labels, weights)
+        rest = self.metric.combine(self.theirs, self.labels, weights)
+        return np.stack([mine, rest - mine if self.metric.higher_is_better else mine - rest], axis=1)
+
+    def score_intervals(self, confidence: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        _, group = np.unique(self._classes(), return_inverse=True)
+
+        def count(which: Array) -> Floats:
+            return np.asarray(np.bincount(group, weights=which), np.float64)
+
+        samples = count(np.ones(len(self.ours)))
+        lost, gained = self.theirs * (1 - self.ours), self.ours * (1 - self.theirs)
+        value = wilson_of_classes(count(self.ours), samples, confidence)
+        if not self.metric.needs_labels:  # against itself the baseline cannot lose: one proportion
+            return value, (1 - value[1], 1 - value[0])
+        return value, tango_of_classes(count(lost), count(gained), samples, confidence)
+
+    def stake_of_classes(self) -> float:
+        """1; of a mean over classes, that of the smallest class."""
+        _, sizes = np.unique(self._classes(), return_counts=True)
+        return float(len(self.ours) / (len(sizes) * sizes.min()))
+
+    def _classes(self) -> Array:
+        samples = len(self.ours)
+        return classes_of(self.labels, samples) if self.metric.by_class else np.zeros(samples, np.int64)

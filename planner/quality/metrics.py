@@ -1,121 +1,66 @@
-"""What can be asked of a variant's outputs. A new metric is one entry in the registry.
-
-A metric observes something on every sample, then combines the observations of all of them into a value:
-that split lets the intervals weigh samples anew without running the model again.
-"""
+"""The metrics by name. A new one is one entry here; what each takes is told in docs/metrics.md."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from planner.errors import DataError, SpecError
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
-
-Observe = Callable[[Sequence[Array], Array | None, Sequence[Array]], Floats]
-"""(outputs, labels, baseline's outputs) -> one row of observations for each sample."""
-Combine = Callable[[Floats, Array | None, Floats], Floats]
-"""(observations, labels, weights ``[resamples, samples]``) -> one value for each row of weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """``hits``: every observation is 0 or 1 and ``combine`` averages them, over all samples or, where
-    ``by_class``, over each class and then over the classes. These have closed-form intervals; every other
-    metric is bootstrapped.
-    """
-
-    name: str
-    needs_labels: bool
-    higher_is_better: bool
-    observe: Observe
-    combine: Combine
-    hits: bool = False
-    by_class: bool = False
-
-
-def metric(name: str) -> Metric:
-    """Raises SpecError."""
-    if name not in _METRICS:
-        near = get_close_matches(name, _METRICS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_METRICS)}"
-        raise SpecError(f"unknown metric {name!r}; {hint}")
-    return _METRICS[name]
-
-
-def check_metric(name: str) -> None:
-    """Raises SpecError for a name that ``metric`` does not know."""
-    metric(name)
-
-
-def metric_names() -> tuple[str, ...]:
-    return tuple(_METRICS)
-
-
-def top_1(outputs: Sequence[Array]) -> NDArray[np.int64]:
-    """The best class of each sample by the first output ``[samples, classes]``; -1 where a score is NaN."""
-    scores = outputs[0]
-    if scores.ndim > 2 and all(size == 1 for size in scores.shape[2:]):
-        scores = scores.reshape(scores.shape[:2])
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        raise DataError(
-            f"the metric needs a score for each class, [samples, classes]; "
-            f"the model's first output is {list(outputs[0].shape)}"
-        )
-    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1)).astype(np.int64)
-
-
-def classes_of(labels: Array | None, samples: int) -> NDArray[np.int64]:
-    """Labels as class numbers ``[samples]``. Raises DataError."""
-    if labels is None:
-        raise DataError("the metric needs labels; add them to the data, or use agreement")
-    flat = labels.reshape(len(labels), -1)
-    if flat.shape != (samples, 1) or not np.array_equal(flat, np.floor(flat)) or flat.min(initial=0) < 0:
-        raise DataError(f"labels must be one class number from 0 on for each of {samples} samples")
-    return flat[:, 0].astype(np.int64)
-
-
-def _correct(outputs: Sequence[Array], labels: Array | None, baseline: Sequence[Array]) -> Floats:
-    predicted = top_1(outputs)
-    wanted = classes_of(labels, len(predicted))
-    classes = outputs[0].shape[1]
-    if wanted.max(initial=0) >= classes:
-        raise DataError(f"label {wanted.max()} is beyond the model's {classes} classes, numbered from 0")
-    return np.asarray(predicted == wanted, np.float64)
-
-
-def _agrees(outputs: Sequence[Array], labels: Array | None, baseline: Sequence[Array]) -> Floats:
-    predicted, reference = top_1(outputs), top_1(baseline)
-    return np.asarray((predicted == reference) & (predicted >= 0), np.float64)
-
-
-def mean(observations: Floats, labels: Array | None, weights: Floats) -> Floats:
-    return np.asarray(weights @ observations / weights.sum(axis=1), np.float64)
-
-
-def mean_of_classes(observations: Floats, labels: Array | None, weights: Floats) -> Floats:
-    """The mean over classes of the mean within each; a class that has no weight does not count."""
-    member = classes_of(labels, len(observations))[:, None] == np.unique(
-        classes_of(labels, len(observations))
-    )
-    totals = weights @ member
-    sums = weights @ (member * observations[:, None])
-    means = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
-    return np.asarray(means.sum(axis=1) / (totals > 0).sum(axis=1), np.float64)
-
+from planner.errors import SpecError
+from planner.quality.base import Metric
+from planner.quality.callables import is_callable_name
+from planner.quality.classification import ACCURACY, AGREEMENT, AUC, F1, MACRO_ACCURACY, top_k
+from planner.quality.custom import custom_metric
+from planner.quality.regression import COSINE, MAE, RMSE
+from planner.quality.segmentation import MIOU
+from planner.quality.sequences import CER, PERPLEXITY, WER, error_rate
 
 _METRICS = {
     m.name: m
     for m in (
-        Metric("accuracy", True, True, _correct, mean, hits=True),
-        Metric("macro_accuracy", True, True, _correct, mean_of_classes, hits=True, by_class=True),
-        Metric("agreement", False, True, _agrees, mean, hits=True),
+        ACCURACY,
+        MACRO_ACCURACY,
+        F1,
+        AUC,
+        MAE,
+        RMSE,
+        COSINE,
+        CER,
+        WER,
+        MIOU,
+        PERPLEXITY,
+        AGREEMENT,
     )
 }
+_TOP_K = re.compile(r"top-(\d{1,6})")
+_WORDS = re.compile(r"wer-(\d{1,9})")
+
+
+def metric(name: str, base: Path = Path()) -> Metric:
+    """The metric called ``name``; ``module:function`` is looked for in ``base`` first.
+
+    Raises SpecError for a name that is none, DataError where the function cannot be had.
+    """
+    if name in _METRICS:
+        return _METRICS[name]
+    if match := _TOP_K.fullmatch(name):
+        return top_k(int(match[1]))
+    if match := _WORDS.fullmatch(name):
+        return error_rate(name, separator=int(match[1]))
+    if is_callable_name(name):
+        return custom_metric(name, base)
+    near = get_close_matches(name, [*_METRICS, "top-5"], 1)
+    known = ", ".join((*_METRICS, "top-5 (any k)", "wer-4 (words separated by id 4)", "module:function"))
+    raise SpecError(
+        f"unknown metric {name!r}; {f'did you mean {near[0]}?' if near else f'there are {known}'}"
+    )
+
+
+def check_metric(name: str, base: Path = Path()) -> None:
+    """Raises what ``metric`` raises."""
+    metric(name, base)
+
+
+def metric_names() -> tuple[str, ...]:
+    """Those that have one name; there are also ``top-K``, ``wer-ID`` and ``module:function``."""
+    return tuple(_METRICS)

@@ -1,11 +1,11 @@
-"""bfloat16: the range of float32 with 8 bits of precision, so nothing overflows; inputs and outputs as they are."""
+"""bfloat16: the range of float32 with 8 bits of precision, so nothing overflows. Inputs and outputs stay."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from planner.errors import VariantError
-from planner.variants.context import ALL_BACKENDS, Context
+from planner.variants.context import Context
 from planner.variants.narrowing import count_products, narrow_tensors, narrowed
 from planner.variants.opsets import element_types, raised, tidied
 from planner.variants.session import quiet

@@ -1,8 +1,8 @@
-"""The range of every activation that will be quantized, from samples, in one pass."""
+"""The range of every activation that will be quantized: one pass over samples, then any of several methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import onnx
 from numpy.typing import NDArray
 
 from planner.variants.context import Array
-from planner.variants.graph import save
+from planner.variants.observe import observed
 from planner.variants.placement import MULTIPLY_ACCUMULATE, multiply_accumulates
-from planner.variants.session import load_session
 
+Range = tuple[float, float]
 _LEVELS = 255
 _BINS = 8192
 # Per tensor and sample; more elements than this are thinned, but for their minimum and maximum.
@@ -64,7 +64,7 @@ class Histogram:
         return half_steps * (self.reach / _BINS) - self.reach
 
 
-def best_range(histogram: Histogram) -> tuple[float, float]:
+def best_range(histogram: Histogram) -> Range:
     """The range, zero within, whose 8-bit grid has the least mean squared error over the histogram.
 
     Rounding costs step^2 / 12 inside, clipping the squared distance outside; a few outliers are worth
@@ -78,7 +78,7 @@ def best_range(histogram: Histogram) -> tuple[float, float]:
     occupied = histogram.counts > 0
     centres, counts = histogram.centres()[occupied], histogram.counts[occupied]
 
-    def error(ends: tuple[float, float]) -> float:
+    def error(ends: Range) -> float:
         beyond = centres - np.clip(centres, *ends)
         rounding = ((ends[1] - ends[0]) / _LEVELS) ** 2 / 12
         return float(np.where(beyond == 0, rounding, beyond**2) @ counts)
@@ -91,28 +91,97 @@ def best_range(histogram: Histogram) -> tuple[float, float]:
     return best
 
 
+def full_range(histogram: Histogram) -> Range:
+    """From the least to the largest value seen, zero within."""
+    return histogram.low, histogram.high
+
+
+def percentile_range(histogram: Histogram, share: float) -> Range:
+    """Clips what lies beyond ``share`` of the values, half of the rest at either end.
+
+    Source: Wu, Judd, Zhang, Isaev, Micikevicius, "Integer quantization for deep learning inference", 2020.
+    """
+    total = histogram.counts.sum()
+    if not total:
+        return full_range(histogram)
+    below = np.cumsum(histogram.counts)
+    width = 2 * histogram.reach / _BINS
+    first, last = np.searchsorted(below, [total * (1 - share) / 2, total * (1 + share) / 2])
+    low, high = first * width - histogram.reach, (last + 1) * width - histogram.reach
+    return min(max(low, histogram.low), 0.0), max(min(high, histogram.high), 0.0)
+
+
+def entropy_range(histogram: Histogram) -> Range:
+    """The range whose 8-bit histogram diverges least (Kullback-Leibler) from the one clipped to it.
+
+    Source: Migacz, "8-bit inference with TensorRT", GTC 2017. Both ends shrink together; the bin of zero,
+    which a ReLU overfills, counts as much as its neighbour.
+    """
+    low, high = histogram.low, histogram.high
+    if low == high:
+        return low, high
+    centres, counts = histogram.centres(), histogram.counts.astype(np.float64)
+    middle = _BINS // 2
+    counts[middle - 1 : middle + 1] = min(counts[middle - 2], counts[middle + 1])
+    if not counts.any():
+        return low, high
+
+    def divergence(ends: Range) -> float:
+        levels = np.rint((np.clip(centres, *ends) - ends[0]) * (_LEVELS / (ends[1] - ends[0]))).astype(int)
+        inside = (centres >= ends[0]) & (centres <= ends[1])
+        clipped = np.where(inside, counts, 0)
+        edges = np.flatnonzero(inside)
+        if not len(edges) or not clipped.any():
+            return np.inf
+        kept = clipped.copy()
+        clipped[edges[0]] += counts[: edges[0]].sum()
+        clipped[edges[-1]] += counts[edges[-1] + 1 :].sum()
+        occupied = clipped > 0
+        per_level = np.bincount(levels[occupied], minlength=_LEVELS + 1)
+        of_level = np.bincount(levels, weights=kept, minlength=_LEVELS + 1)
+        spread = (of_level / np.maximum(per_level, 1))[levels[occupied]]
+        p, q = clipped[occupied] / clipped.sum(), spread / kept.sum()
+        # A bin that only clipped values reach has no counterpart; it costs as if it were one value.
+        return float(p @ np.log(p / np.maximum(q, 1 / counts.sum())))
+
+    shares = np.linspace(1.0, 0.05, 96)
+    return min(((low * s, high * s) for s in shares), key=divergence)
+
+
+METHODS: Mapping[str, Callable[[Histogram], Range]] = {
+    "min-max": full_range,
+    "percentile 99.99": lambda histogram: percentile_range(histogram, 0.9999),
+    "percentile 99.9": lambda histogram: percentile_range(histogram, 0.999),
+    "MSE": best_range,
+    "entropy": entropy_range,
+}
+"""From the simplest on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """``macs``: multiply-accumulates of one sample, by node name."""
 
-    ranges: Mapping[str, tuple[float, float]]
+    histograms: Mapping[str, Histogram]
     macs: Mapping[str, int]
+
+    def ranges(self, method: str) -> dict[str, Range]:
+        return {tensor: METHODS[method](h) for tensor, h in self.histograms.items()}
 
 
 def calibrate(
     proto: onnx.ModelProto, tensors: Iterable[str], feeds: Iterable[Mapping[str, Array]], scratch: Path
 ) -> Calibration:
-    """Runs the float model over ``feeds`` and watches ``tensors``; ValueError names one not finite."""
+    """Runs the float model over ``feeds`` and watches ``tensors``; ValueError names one not finite.
+
+    ``proto`` may be a skeleton whose weights lie in ``scratch``.
+    """
     weights = {i.name: tuple(i.dims) for i in proto.graph.initializer}
     products = [n for n in proto.graph.node if n.op_type in MULTIPLY_ACCUMULATE]
     shaped = [t for n in products for t in (n.input[0], n.input[1], n.output[0]) if t not in weights]
-    inputs = {value.name for value in proto.graph.input}
-    watched = list(dict.fromkeys(t for t in (*tensors, *shaped) if t not in inputs))
-    session = load_session(_with_outputs(proto, watched, scratch))
     histograms = {t: Histogram() for t in tensors}
     shapes: dict[str, tuple[int, ...]] = dict(weights)
-    for feed in feeds:
-        values = dict(feed) | dict(zip(watched, session.run(watched, dict(feed)), strict=True))
+    for values in observed(proto, [*histograms, *shaped], feeds, scratch):
         shapes |= {t: v.shape for t, v in values.items()}
         for tensor, histogram in histograms.items():
             try:
@@ -122,14 +191,4 @@ def calibrate(
     macs = {
         n.name: multiply_accumulates(n, *(shapes[t] for t in (*n.input[:2], n.output[0]))) for n in products
     }
-    return Calibration({t: best_range(h) for t, h in histograms.items()}, macs)
-
-
-def _with_outputs(proto: onnx.ModelProto, tensors: list[str], scratch: Path) -> Path:
-    watching = onnx.ModelProto()
-    watching.CopyFrom(proto)
-    present = {value.name for value in proto.graph.output}
-    watching.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors if t not in present)
-    path = scratch / "watched.onnx"
-    save(watching, path)
-    return path
+    return Calibration(histograms, macs)

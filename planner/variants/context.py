@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from planner.domain.model import BoundInput
 
 Array = NDArray[Any]
 
+ALL_BACKENDS = frozenset(["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"])
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -21,23 +23,41 @@ class Context:
 
     A sample is the input without its batch axis. Where the model has no batch axis it is either the whole
     input, or, when the array has as many axes as the input, one row of its first, fixed axis.
+
+    ``judge`` gives the drop of the metric from fp32 (0.01 = one point of a share, positive = worse) of the
+    model in an ONNX file, on data to search with: never those that the variant's quality is reported on.
+    The file may be gone after the call. ``tolerated_drop`` is the drop to search for, None: one point.
+    Without a judge a search goes by the outputs' error on calibration samples.
+    ``search_digest`` tells judges apart, data included; variants made with another are not reused.
     """
 
     inputs: tuple[BoundInput, ...]
     calibration: Mapping[str, Array] | None
     seed: int = 0
+    judge: Callable[[Path], float] | None = None
+    tolerated_drop: float | None = None
+    search_digest: str = ""
 
 
 class Recipe(Protocol):
     """Reads ``source``, writes ``target`` (and its external data beside it), returns notes.
 
     A note is one line on what was left alone or decided. Raises VariantError; never touches ``source``.
+    ``backends`` can run what it makes, on NVIDIA GPUs from ``min_compute_capability`` on (None: on all).
+    ``evaluate_unoptimized``: ONNX Runtime shows its accuracy only with graph optimizations off, because they
+    fail on it, or put in arithmetic that its backends do not have.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def needs_calibration(self) -> bool: ...
+    @property
+    def backends(self) -> frozenset[str]: ...
+    @property
+    def min_compute_capability(self) -> tuple[int, int] | None: ...
+    @property
+    def evaluate_unoptimized(self) -> bool: ...
     def apply(self, source: Path, target: Path, context: Context) -> tuple[str, ...]: ...
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-from planner.variants.context import Context, random_samples, single_feeds
+from planner.variants.context import ALL_BACKENDS, Context, random_samples, single_feeds
 from planner.variants.graph import captured, name_nodes, save, with_shapes, write
 from planner.variants.session import load_session, quiet
 
@@ -35,6 +35,9 @@ class Fp16:
 
     name = "fp16"
     needs_calibration = False
+    backends = ALL_BACKENDS
+    min_compute_capability = None
+    evaluate_unoptimized = False
 
     def apply(self, source: Path, target: Path, context: Context) -> tuple[str, ...]:
         proto = onnx.load(source)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from planner.domain.variant import BASELINE_RECIPE
 from planner.errors import VariantError
-from planner.variants.context import Context
+from planner.variants.context import ALL_BACKENDS, Context
 from planner.variants.model import external_locations
 
 
 class Fp32:
     name = BASELINE_RECIPE
     needs_calibration = False
+    backends = ALL_BACKENDS
+    min_compute_capability = None
+    evaluate_unoptimized = False
 
     def apply(self, source: Path, target: Path, context: Context) -> tuple[str, ...]:
         for location in external_locations(source):

@@ -6,52 +6,113 @@ import platform
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import onnx
-from onnxruntime.quantization import QuantType
-from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from planner.errors import VariantError
-from planner.variants.calibration import Calibration, calibrate
-from planner.variants.context import Context, single_feeds
+from planner.variants.calibration import METHODS, Calibration, calibrate
+from planner.variants.choice import choose, described
+from planner.variants.context import Array, Context, single_feeds
+from planner.variants.correction import mean_shifts
+from planner.variants.fallback import Criterion, search, share
 from planner.variants.graph import prepare, write
-from planner.variants.placement import BETWEEN, MULTIPLY_ACCUMULATE, Placement, place
+from planner.variants.integers import IntegerWriter
+from planner.variants.placement import MULTIPLY_ACCUMULATE, place
+from planner.variants.reference import Reference, split
 from planner.variants.session import quiet
+from planner.variants.weights import skeleton
 
 _CPU_INFO = Path("/proc/cpuinfo")
+# A correction that gains less than this is not worth the difference.
+_GAIN = 0.98
 
 
 class Int8:
     """Activations uint8 with a zero point, weights int8 per output channel: the pair with the fastest
-    kernels (U8S8). Where to quantize: ``placement``; ranges: ``calibration``.
+    kernels (U8S8). Where to quantize: ``placement``; ranges: ``calibration`` and ``choice``; biases:
+    ``correction``; what stays float for the sake of accuracy: ``fallback``.
     """
 
     name = "int8"
     needs_calibration = True
+    backends = frozenset(["onnxruntime", "openvino"])
+    min_compute_capability = None
+    evaluate_unoptimized = False
 
     def apply(self, source: Path, target: Path, context: Context) -> tuple[str, ...]:
         if not context.calibration:
             raise VariantError(f"{self.name}: needs calibration samples; name them in the spec")
+        narrow = saturates()
         with TemporaryDirectory(dir=target.parent) as folder, quiet():
             scratch = Path(folder)
             notes = prepare(source, scratch / "prepared.onnx")
-            proto = onnx.load(scratch / "prepared.onnx")
-            placement = place(proto.graph)
-            if not placement.nodes:
-                raise VariantError(_nothing_to_quantize(proto))
-            feeds = single_feeds(context.inputs, context.calibration)
-            calibration = calibrate(proto, placement.tensors, feeds, scratch)
-            narrow = saturates()
-            write(_quantize(proto, placement, calibration, narrow), target, source)
-        share = sum(calibration.macs.get(n, 0) for n in placement.nodes) / max(
-            sum(calibration.macs.values()), 1
-        )
-        notes += (
-            f"{share:.0%} of the multiply-accumulates of convolutions and products in int8",
-            *placement.left_float,
-        )
+            best, more = _search(_on_disk(scratch / "prepared.onnx"), source, narrow, context)
+            write(onnx.load(best), target, source)
+        notes += more
         return (*notes, "weights in 7 bits: this CPU has no VNNI and would saturate") if narrow else notes
+
+
+def _on_disk(prepared: Path) -> Path:
+    """The same model with its weights beside it, so that candidates can share them."""
+    path = prepared.with_name("float.onnx")
+    proto = onnx.load(prepared)
+    onnx.save(proto, path, save_as_external_data=True, location="float.weights", size_threshold=1024)
+    return path
+
+
+def _search(prepared: Path, source: Path, narrow: bool, context: Context) -> tuple[Path, tuple[str, ...]]:
+    """The best candidate, written beside ``prepared``, and notes on how it was found."""
+    scratch = prepared.parent
+    proto = skeleton(prepared)
+    unsupported = {n.name for n in proto.graph.node if n.op_type == "ConvTranspose"}
+    placement = place(proto.graph, unsupported)
+    if not placement.nodes:
+        raise VariantError(_nothing_to_quantize(proto))
+    to_calibrate, to_measure = split(context)
+    calibration = _calibrated(proto, placement.tensors, to_calibrate, scratch)
+    reference = Reference.of(prepared, to_measure)
+    writer = IntegerWriter(proto, scratch, narrow)
+    candidate = scratch / "candidate.onnx"
+
+    def by_method(method: str) -> Path:
+        return writer.write(placement, calibration.ranges(method), candidate)
+
+    method, errors = choose(METHODS, by_method, reference)
+    ranges = calibration.ranges(method)
+    feeds = [dict(feed) for feed in reference.feeds]
+    shifts: dict[str, Array] | None = dict(mean_shifts(writer, placement, ranges, feeds, scratch))
+    corrected = reference.error(writer.write(placement, ranges, candidate, shifts))
+    helps = corrected < _GAIN * errors[method]
+    if not helps:
+        shifts = None
+
+    def falling_back(kept_float: frozenset[str]) -> Path:
+        return writer.write(place(proto.graph, unsupported | kept_float), ranges, candidate, shifts)
+
+    layers = {n: macs for n, macs in calibration.macs.items() if n in placement.nodes}
+    all_macs = sum(calibration.macs.values())
+    criterion = Criterion.of(context, reference)
+    outcome = search(layers, all_macs, falling_back, reference, criterion, source)
+    notes = [
+        f"{share(layers, all_macs, outcome.kept_float):.0%} of the multiply-accumulates of convolutions "
+        "and products in int8",
+        *placement.left_float,
+    ]
+    if unsupported:
+        notes.append(f"{len(unsupported)} left float: ConvTranspose has no integer kernel in ONNX Runtime")
+    notes.append(described(method, errors, len(reference.feeds)))
+    if helps:
+        notes.append(f"biases corrected: output error {corrected:.2%} instead of {errors[method]:.2%}")
+    return falling_back(frozenset(outcome.kept_float)), (*notes, *outcome.notes(criterion))
+
+
+def _calibrated(
+    proto: onnx.ModelProto, tensors: tuple[str, ...], context: Context, scratch: Path
+) -> Calibration:
+    assert context.calibration
+    try:
+        return calibrate(proto, tensors, single_feeds(context.inputs, context.calibration), scratch)
+    except ValueError as error:
+        raise VariantError(f"int8: {error}") from None
 
 
 def _nothing_to_quantize(proto: onnx.ModelProto) -> str:
@@ -60,26 +121,6 @@ def _nothing_to_quantize(proto: onnx.ModelProto) -> str:
         "int8: nothing to quantize: no Conv, MatMul or Gemm with constant float32 weights "
         f"outside control flow (there are {', '.join(operators) or 'no nodes'})"
     )
-
-
-def _quantize(
-    proto: onnx.ModelProto, placement: Placement, calibration: Calibration, narrow: bool
-) -> onnx.ModelProto:
-    ranges = {t: tuple(np.array(end, np.float32) for end in r) for t, r in calibration.ranges.items()}
-    quantizer = QDQQuantizer(
-        proto,
-        per_channel=True,
-        reduce_range=narrow,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
-        nodes_to_quantize=list(placement.nodes),
-        nodes_to_exclude=[],
-        op_types_to_quantize=[*MULTIPLY_ACCUMULATE, *BETWEEN],
-        extra_options={"MatMulConstBOnly": True},
-    )
-    quantizer.quantize_model()
-    return quantizer.model.model
 
 
 def saturates() -> bool:

@@ -26,6 +26,9 @@ class Int8Dynamic:
 
     name = "int8-dynamic"
     needs_calibration = False
+    backends = frozenset(["onnxruntime"])
+    min_compute_capability = None
+    evaluate_unoptimized = False
 
     def apply(self, source: Path, target: Path, context: Context) -> tuple[str, ...]:
         narrow = saturates()

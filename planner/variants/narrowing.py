@@ -29,19 +29,22 @@ _REDUCTIONS = (
     "ReduceSum", "ReduceSumSquare",
 )  # fmt: skip
 # Functions that 8 bits of precision in their argument or result would spoil.
-_UNSAFE = (*_REDUCTIONS, "Cos", "Exp", "Log", "LogSoftmax", "LpNormalization", "Pow", "Reciprocal", "Sin", "Sqrt")
+_UNSAFE = (
+    *_REDUCTIONS, "Cos", "Exp", "Log", "LogSoftmax", "LpNormalization", "Pow", "Reciprocal", "Sin", "Sqrt",
+)  # fmt: skip
 # Stay float32 where all they read was made by an unsafe operator: a mean, a variance, a sum of exponents.
 _FOLLOWING = (
-    "Abs", "Add", "Clip", "Concat", "Div", "Expand", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Reshape",
-    "Slice", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "Clip", "Concat", "Div", "Expand", "Gather", "Identity", "Max", "Min", "Mul", "Neg",
+    "Reshape", "Slice", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
 )  # fmt: skip
 _NARROW = frozenset([
-    *_PRODUCTS, *_FOLLOWING, "AveragePool", "BatchNormalization", "Cast", "DepthToSpace", "DequantizeLinear", "Dropout",
-    "Elu", "Equal", "Erf", "Flatten", "GatherElements", "GatherND", "Gelu", "GlobalAveragePool", "GlobalMaxPool",
-    "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish", "InstanceNormalization",
-    "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "MaxPool", "Mish", "PRelu", "Pad", "QuantizeLinear",
-    "ReduceMax", "ReduceMin", "Relu", "Resize", "Selu", "Sigmoid", "Softmax", "Softplus", "SpaceToDepth", "Split",
-    "Tanh",
+    *_PRODUCTS, *_FOLLOWING,
+    "AveragePool", "BatchNormalization", "Cast", "DepthToSpace", "DequantizeLinear", "Dropout", "Elu",
+    "Equal", "Erf", "Flatten", "GatherElements", "GatherND", "Gelu", "GlobalAveragePool", "GlobalMaxPool",
+    "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid", "HardSwish",
+    "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "MaxPool", "Mish",
+    "PRelu", "Pad", "QuantizeLinear", "ReduceMax", "ReduceMin", "Relu", "Resize", "Selu", "Sigmoid",
+    "Softmax", "Softplus", "SpaceToDepth", "Split", "Tanh",
 ])  # fmt: skip
 # Every value of these types is a bfloat16 too.
 _EXACT_SOURCES = (TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8)
@@ -58,7 +61,7 @@ class _Graph:
     narrow: set[str] = field(default_factory=set)
 
     def is_float(self, name: str) -> bool:
-        return self.types.get(name) == TensorProto.FLOAT
+        return bool(self.types.get(name) == TensorProto.FLOAT)
 
     def as_narrow(self, name: str) -> str:
         made = name + _SUFFIX
@@ -72,14 +75,14 @@ class _Graph:
         if name not in self.wide:
             self.wide.add(name)
             if name not in self.weights and name in self.narrow:
-                cast = helper.make_node("Cast", [name + _SUFFIX], [name], f"{name}/to_f32", to=TensorProto.FLOAT)
+                cast = helper.make_node(
+                    "Cast", [name + _SUFFIX], [name], f"{name}/to_f32", to=TensorProto.FLOAT
+                )
                 self.nodes.append(cast)
 
 
-def narrowed(
-    proto: onnx.ModelProto, types: Mapping[str, int], sink: Sink, folder: Path
-) -> tuple[str, ...]:
-    """Rewrites ``proto`` (tidied, ``types`` inferred) in place, weights read from ``folder``. Returns notes."""
+def narrowed(proto: onnx.ModelProto, types: Mapping[str, int], sink: Sink, folder: Path) -> tuple[str, ...]:
+    """Rewrites ``proto`` (tidied, ``types`` inferred) in place, its weights from ``folder``; returns notes."""
     graph = proto.graph
     weights = {i.name: i for i in graph.initializer}
     chosen, kept = _choose(proto, types, weights, folder)

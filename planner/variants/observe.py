@@ -15,7 +15,7 @@ from planner.variants.session import load_session
 def observed(
     proto: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Mapping[str, Array]], scratch: Path
 ) -> Iterator[dict[str, Array]]:
-    """For each feed, the values of ``tensors`` (inputs of the model among them) as ONNX Runtime computes them."""
+    """For each feed the values of ``tensors``, inputs of the model among them, from ONNX Runtime."""
     inputs = {value.name for value in proto.graph.input}
     asked = [t for t in dict.fromkeys(tensors) if t not in inputs]
     watching = onnx.ModelProto()

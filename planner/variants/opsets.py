@@ -29,7 +29,9 @@ def raised(proto: onnx.ModelProto, opset: int, who: str) -> tuple[onnx.ModelProt
         made = without_weights(proto, lambda bare: _converted(bare, opset))
     except Exception as error:  # the converter raises RuntimeError and its own errors
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise VariantError(f"{who}: needs opset {opset}, and the model (opset {before}) does not convert: {reason}") from error
+        raise VariantError(
+            f"{who}: needs opset {opset}, and the model (opset {before}) does not convert: {reason}"
+        ) from error
     made.ir_version = max(made.ir_version, _IR_OF_OPSET_21)
     return made, (f"converted from opset {before} to {opset}",)
 

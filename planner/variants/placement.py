@@ -10,7 +10,7 @@ such a chain of cancelling terms destroys the result).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -26,12 +26,17 @@ BETWEEN = (
     "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
 # Folded into the range of the multiply-accumulate before them, so they cost nothing whatever follows.
-_FOLDED = ("Clip", "Relu")
+FOLDED = ("Clip", "Relu")
+# Their integer kernels can hand on the accumulated sum as a float, unrounded; those of convolutions cannot.
+EXACT = ("MatMul", "Gemm")
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Names of the nodes to quantize, and the float activations that they read and write."""
+    """Names of the nodes to quantize, and the activations that turn to integers.
+
+    Those are what the nodes read and write, but for products that only float nodes read.
+    """
 
     nodes: tuple[str, ...]
     tensors: tuple[str, ...]
@@ -39,13 +44,20 @@ class Placement:
     """Multiply-accumulates that stay float, with the reason, one line for each reason."""
 
 
-def place(graph: onnx.GraphProto) -> Placement:
-    """Node names must be unique. Control flow (inner graphs) is left alone."""
+def place(graph: onnx.GraphProto, kept_float: Collection[str] = ()) -> Placement:
+    """Node names must be unique. Control flow (inner graphs) is left alone, and so is ``kept_float``."""
     weights = {i.name: i for i in graph.initializer}
     chosen, left = _multiply_accumulates(graph, weights)
+    chosen -= set(kept_float)
     chosen |= _between(graph, weights, chosen)
     nodes = [n for n in graph.node if n.name in chosen]
-    tensors = [t for n in nodes for t in (*_activations(n, weights), *n.output) if t]
+    read = {t for n in nodes for t in activations(n, weights)}
+    tensors = [
+        t
+        for n in nodes
+        for t in (*activations(n, weights), *n.output)
+        if t and (t in read or n.op_type not in EXACT)
+    ]
     return Placement(tuple(n.name for n in nodes), tuple(dict.fromkeys(tensors)), left)
 
 
@@ -74,6 +86,8 @@ def _why_float(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) ->
         return f"{node.op_type} whose weights are not float32"
     if node.op_type == "MatMul" and len(weight.dims) != 2:
         return "MatMul whose weights are not a matrix"
+    if any(a.name in ("alpha", "beta") and a.f != 1 for a in node.attribute):
+        return f"{node.op_type} with a factor"
     if len(node.input) > 2 and node.input[2]:
         bias = weights.get(node.input[2])
         if bias is None or len(bias.dims) != 1 or bias.dims[0] != output_channels(node, weight):
@@ -95,19 +109,21 @@ def _between(graph: onnx.GraphProto, weights: Mapping[str, onnx.TensorProto], in
         return node is not None and (node.name in integer or node.name in chosen)
 
     def holds(node: onnx.NodeProto) -> bool:
-        if any(t in outputs for t in node.output) or not _activations(node, weights):
+        if any(t in outputs for t in node.output) or not activations(node, weights):
             return False
-        if not all(inside(producers.get(t)) for t in _activations(node, weights)):
+        if not all(inside(producers.get(t)) for t in activations(node, weights)):
             return False
         after = [c for t in node.output for c in consumers.get(t, [])]
-        return node.op_type in _FOLDED or (bool(after) and all(inside(c) for c in after))
+        if after and all(inside(c) for c in after):
+            return True
+        return node.op_type in FOLDED and producers[node.input[0]].op_type not in EXACT
 
     while dropped := {n.name for n in graph.node if n.name in chosen and not holds(n)}:
         chosen -= dropped
     return chosen
 
 
-def _activations(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> list[str]:
+def activations(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> list[str]:
     """The inputs that carry data: shapes, axes, sizes and bounds follow the first and do not."""
     count = len(node.input) if node.op_type in ("Add", "Mul", "Concat") else 1
     return [t for t in node.input[:count] if t and t not in weights]

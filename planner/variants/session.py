@@ -37,9 +37,15 @@ def quiet() -> Iterator[None]:
         root.removeHandler(placeholder)
 
 
-def load_session(path: Path) -> Any:
-    """An ``onnxruntime.InferenceSession``. Raises what ONNX Runtime raises."""
-    return onnxruntime.InferenceSession(str(path), _options(), providers=["CPUExecutionProvider"])
+def load_session(path: Path, optimized: bool = True) -> Any:
+    """An ``onnxruntime.InferenceSession``, or one that runs the graph as it is written.
+
+    Raises what ONNX Runtime raises.
+    """
+    options = _options()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def optimize(source: Path, target: Path, external_data: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""Weights one at a time: a recipe that only rewrites weights needs little more memory than the largest of them.
+"""Weights one at a time: what only rewrites weights needs little more memory than the largest of them.
 
 A *skeleton* is a model read without its external data, but for tensors so small that shape inference may
 want their values. What is not external already, protobuf has loaded.
@@ -6,7 +6,6 @@ want their values. What is not external already, protobuf has loaded.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ Array = NDArray[Any]
 _SMALL_BYTES = 1 << 12
 # Page size: what lies on a page of its own can be mapped instead of read.
 _ALIGNMENT = 1 << 12
+_CHUNK_BYTES = 1 << 20
 
 
 def skeleton(path: Path) -> onnx.ModelProto:
@@ -39,10 +39,10 @@ def skeleton(path: Path) -> onnx.ModelProto:
 def value(tensor: onnx.TensorProto, folder: Path) -> Array:
     """The tensor's values; ``tensor`` itself stays as it is, external where it was."""
     if not is_external(tensor):
-        return numpy_helper.to_array(tensor)
+        return np.asarray(numpy_helper.to_array(tensor))
     copy = TensorProto()
     copy.CopyFrom(tensor)
-    return numpy_helper.to_array(copy, str(folder))
+    return np.asarray(numpy_helper.to_array(copy, str(folder)))
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
@@ -73,12 +73,15 @@ class Sink:
         """``array`` as an initializer, its values written out at once where they go beside the model."""
         array = np.ascontiguousarray(array)
         made = numpy_helper.from_array(array, name)
-        if self._external and len(made.raw_data) > _SMALL_BYTES:
-            with self._open() as file:
-                offset = file.tell()
-                file.write(made.raw_data)
-            self._refer(made, offset, len(made.raw_data))
-        return made
+        if not self._external or len(made.raw_data) <= _SMALL_BYTES:
+            return made
+        with self._open() as file:
+            offset = file.tell()
+            file.write(made.raw_data)
+        # A message of its own: protobuf frees a field's memory only with the whole message.
+        reference = TensorProto(name=name, data_type=made.data_type, dims=made.dims)
+        self._refer(reference, offset, len(made.raw_data))
+        return reference
 
     def save(self, proto: onnx.ModelProto, source: Path) -> None:
         """Copies what is still at ``source`` and writes the model, with the interface of ``source``."""
@@ -101,7 +104,6 @@ class Sink:
         return file
 
     def _refer(self, tensor: onnx.TensorProto, offset: int, length: int) -> None:
-        tensor.ClearField("raw_data")
         del tensor.external_data[:]
         tensor.data_location = TensorProto.EXTERNAL
         for key, entry in (("location", self._location), ("offset", offset), ("length", length)):
@@ -124,7 +126,7 @@ def _extent(tensor: onnx.TensorProto) -> tuple[str, int, int]:
 
 def _copy_bytes(original: Any, file: Any, length: int) -> None:
     while length > 0:
-        chunk = original.read(min(length, shutil.COPY_BUFSIZE))
+        chunk = original.read(min(length, _CHUNK_BYTES))
         if not chunk:
             raise EOFError("external data end before their tensor does")
         file.write(chunk)
