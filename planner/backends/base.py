@@ -30,8 +30,11 @@ class Backend(Protocol):
         """Name and version of each library that can change a latency."""
         ...
 
-    def load(self, engine: Path, threads: int) -> AbstractContextManager[Session]:
-        """Load ``engine`` with ``threads`` intra-op threads. Raises BackendError where it cannot."""
+    def load(self, engine: Path, threads: int, optimized: bool = True) -> AbstractContextManager[Session]:
+        """Load ``engine`` with ``threads`` intra-op threads. Raises BackendError where it cannot.
+
+        Not ``optimized``: run the graph as it is written, for its accuracy; never for its latency.
+        """
         ...
 
 

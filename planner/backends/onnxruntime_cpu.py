@@ -42,7 +42,7 @@ class OnnxRuntimeCpu:
         raise MissingDependencyError("onnxruntime is missing; install it with: pip install onnxruntime-gpu")
 
     @contextmanager
-    def load(self, engine: Path, threads: int) -> Iterator[Session]:
+    def load(self, engine: Path, threads: int, optimized: bool = True) -> Iterator[Session]:
         try:
             import onnxruntime
         except ImportError as error:
@@ -54,6 +54,8 @@ class OnnxRuntimeCpu:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY + 1
+        if not optimized:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             session = onnxruntime.InferenceSession(str(engine), options, providers=[PROVIDER])
         except Exception as error:

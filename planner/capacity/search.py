@@ -4,13 +4,13 @@ The share of late requests need not rise with the rate: batches that are padded,
 smaller ones, make it jump, and it can fall again. A bisection over all rates could land beyond a gap. So
 the scan walks up from rate 0, in steps that are long where the share of late requests is small.
 
-How long, a property of Poisson arrivals says. Of an event that the arrivals within a time L settle, n of them
-with probability p_n, the probability is P(rate) = sum of p_n (rate L)^n e^(-rate L) / n!. The series without its
-last factor has no negative coefficient, so P e^(rate L) is convex in the rate, and its logarithm in the logarithm
-of the rate: between two rates, P is below what their chord says (``_peak``). That a request is late is
-settled by the arrivals until then, those of the service that it met, and those of the one before, but for
-what longer busy spells carry on; below steps of one standard deviation of the arrivals in a full batch, which
-no passing of a batch size fits between, the chord is not asked for.
+How long, a property of Poisson arrivals says. Let an event be settled by the arrivals of a time L, and have
+probability p_n if they are n. Its probability is P(rate) = sum of p_n (rate L)^n / n! times e^(-rate L). No
+coefficient of the series is negative, so P e^(rate L) is convex in the rate, and its logarithm in that of
+the rate: between two rates, P is below what their chord says (``_peak``). Whether a request is late is
+settled by the arrivals until then, those of the service that it met and those of the one before, but for
+what longer busy spells carry on. Steps of one standard deviation of the arrivals in a full batch, which no
+change of batch size fits between, are taken without asking the chord.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.capacity.service import ServiceLaws, service_laws
+import numpy as np
+
+from planner.capacity.service import Array, ServiceLaws, service_laws
 from planner.capacity.sojourn import (
     STEPS,
     Grid,
@@ -31,10 +33,11 @@ from planner.capacity.sojourn import (
 )
 from planner.units import NS_PER_S
 
-SCAN_STEPS = STEPS // 8
-"""The scan's lattice is coarser; its tails are good to a few per cent near what is allowed..."""
+SCAN_STEPS = (STEPS // 8, STEPS // 2, STEPS)
+"""The scan's lattice is coarser; its tails are mostly good to a few per cent near what is allowed. Where
+that puts the crossing too far off, which shows as it is corrected, the scan is repeated on the next."""
 UNCLEAR = 1.3
-"""...and a step is certified with a margin of this factor."""
+"""The chord certifies with a margin of this factor."""
 MEMORY = 2.0
 """Mean services of the largest batch, beyond the budget, whose arrivals settle whether a request is late."""
 CLOSEST_TO_LIMIT = 1 - 1e-6
@@ -44,7 +47,12 @@ TOLERANCE = 1e-4
 ROUGHLY = 0.01
 """The crossing on the scan's lattice is found to this, in the log of the tail..."""
 SLACK = 1.1
-"""...and on the fine one it is looked for in an interval wider by this factor."""
+"""...and on the fine one it is looked for in the scan's interval, wider by this factor,
+unless it is too far off even for that."""
+SECANTS = 12
+"""Steps until the interval is halved instead."""
+LOOSE = 8.0
+"""Mean services of the largest batch from which on a budget is worth an exponential bound."""
 LEAST = 1e-10
 """Tails are computed to about this."""
 
@@ -85,7 +93,7 @@ def capacity(
     late = _Late(laws, 1 - percentile / 100, float(budget_ns))
     if late.certain_rps <= 0:
         return Capacity(0.0, alone_percentile_ns(laws, percentile), 0.0, 1.0, 0.0, 0.0)
-    found = _root(late, *_first_crossing(late))
+    found = next(filter(None, (_root(late, *_first_crossing(late, steps), steps) for steps in SCAN_STEPS)))
     return Capacity(
         rate_rps=found.rate_rps,
         sojourn_percentile_ns=found.percentile_ns(percentile),
@@ -103,19 +111,21 @@ class _Late:
         self.laws, self.allowed, self.budget_ns = laws, allowed, budget_ns
         self.alone = laws.alone_tail(budget_ns)
         self.certain_rps = _certain_rps(laws, allowed, self.alone)
+        if self.certain_rps > 0 and budget_ns > LOOSE * float(laws.mean_ns[-1]):
+            self.certain_rps = max(self.certain_rps, _loose_rps(laws, allowed - self.alone, budget_ns))
         self.limit_rps = laws.limit_per_ns * NS_PER_S
         self.highest_rps = self.limit_rps * CLOSEST_TO_LIMIT
         self._grids: dict[int, Grid] = {}
 
-    def at(self, rate_rps: float, steps: int = STEPS) -> tuple[float, Sojourn]:
+    def at(self, rate_rps: float, steps: int) -> tuple[float, Sojourn]:
         if steps not in self._grids:
             self._grids[steps] = grid(self.laws, self.budget_ns, steps)
         found = sojourn(self._grids[steps], rate_rps)
         tail = max(found.tail(self.budget_ns), found.truncated_mass, LEAST)
         return math.log(tail / self.allowed), found
 
-    def scan(self, rate_rps: float) -> float:
-        return self.at(rate_rps, SCAN_STEPS)[0]
+    def scan(self, rate_rps: float, steps: int) -> Point:
+        return rate_rps, self.at(rate_rps, steps)[0]
 
     def settled_by(self, rate_rps: float) -> float:
         """Mean number of arrivals in the time that settles whether a request is late."""
@@ -135,23 +145,57 @@ def _certain_rps(laws: ServiceLaws, allowed: float, alone: float) -> float:
     return (allowed - alone) / (1 - alone) / dearest_ns * NS_PER_S
 
 
-def _first_crossing(late: _Late) -> tuple[Point, Point]:
-    """Two rates with the first crossing between them; both the highest rate there is if all are held."""
+def _loose_rps(laws: ServiceLaws, allowed: float, budget_ns: float) -> float:
+    """Another such rate, by Chernoff's and Kingman's bounds; 0 if they give none. For loose budgets.
+
+    Let S be as long as any law in every quantile. What a batch of B leaves over is then at most a random walk
+    with steps Poisson(rate S) - B, reflected at 0, and above r with probability e^(-y r) at most, where
+    E e^(s S) = e^(B y) and rate = s / (e^y - 1). Who comes to a service finds its rest, full batches and
+    their own ahead, so that with z = rate * (e^theta - 1) for any theta < y
+
+        P(T > x) <= P(S_1 > x) + rate E[S e^(z S)] E[e^(z S)] y / (y - theta) e^(-z x),
+
+    all of which rises with the rate: it holds for every lower one too.
+    """
+    slowest = _slowest(laws)
+    decay = np.geomspace(2.0, 60.0, 24) / budget_ns
+    decay = decay[decay * slowest[-1] < 300]
+    y = np.log(np.exp(decay[:, None] * slowest).mean(axis=1)) / laws.max_batch_size
+    rate = decay / np.expm1(y)
+    share = 1 - 1 / (decay * budget_ns)
+    tilt = rate * np.expm1(share * y)
+    tilted = np.exp(tilt[:, None] * slowest)
+    late = rate * (tilted * slowest).mean(axis=1) * tilted.mean(axis=1) / (1 - share)
+    held = rate[late * np.exp(-tilt * budget_ns) <= allowed]
+    return float(held.max(initial=0.0)) * NS_PER_S
+
+
+def _slowest(laws: ServiceLaws) -> Array:
+    """Equally likely service times that are at least those of any law, quantile by quantile."""
+    ranks = np.arange(1, max(len(samples) for samples in laws.samples_ns) + 1)
+    quantiles = [
+        samples[np.ceil(ranks * (len(samples) / len(ranks)) - 1e-9).astype(int) - 1]
+        for samples in laws.samples_ns
+    ]
+    return np.asarray(np.max(quantiles, axis=0))
+
+
+def _first_crossing(late: _Late, steps: int) -> tuple[Point, Point]:
+    """Two rates with the first crossing between them; the highest rate there is, twice, if all are held."""
     low: Point = (0.0, math.log(max(late.alone, LEAST) / late.allowed))
     above: list[Point] = []  # evaluated and not yet reached, the next one last
     while low[0] < late.highest_rps:
         if not above:
-            rate = _stride(late, low)
-            above.append((rate, late.scan(rate)))
+            above.append(late.scan(_stride(late, low), steps))
         high = above[-1]
-        narrow = high[0] <= _short_step(late, low[0])
+        short = _short_step(late, low[0])
+        narrow = high[0] <= short * (1 + 1e-9)
         if _peak(late, low, high) <= -math.log(UNCLEAR) or (narrow and high[1] <= 0):
             low = above.pop()
         elif narrow:
             return low, high
         else:
-            rate = max(_between(low[0], high[0]), _short_step(late, low[0]))
-            above.append((rate, late.scan(rate)))
+            above.append(late.scan(max(_between(low[0], high[0]), short), steps))
     return low, low
 
 
@@ -191,36 +235,38 @@ def _between(low_rps: float, high_rps: float) -> float:
     return ((math.sqrt(low_rps) + math.sqrt(high_rps)) / 2) ** 2
 
 
-def _root(late: _Late, low: Point, high: Point) -> Sojourn:
+def _root(late: _Late, low: Point, high: Point, steps: int) -> Sojourn | None:
     """The sojourn at the crossing, on the held side: found on the scan's lattice, corrected on the fine one.
 
-    Aims at the middle of the tolerated values.
+    Aims at the middle of the tolerated values. None where the scan's lattice turns out too coarse.
     """
     aim = -TOLERANCE / 2
-    rate, slope = _solve(late.scan, low, high) if high[1] > 0 else (high[0], 0.0)
+    rate, slope = _solve(lambda at: late.scan(at, steps), low, high) if high[1] > 0 else (high[0], 0.0)
     held_rps, failed_rps = low[0] / SLACK, min(high[0] * SLACK, late.highest_rps)
     last: Point | None = None
     for turn in range(60):
-        excess, found = late.at(rate)
+        excess, found = late.at(rate, STEPS)
         value = excess - aim
         if abs(value) <= -aim or (value < 0 and rate >= late.highest_rps):
             return found
+        if last is not None:
+            slope = (value - last[1]) / (rate - last[0])
+        last = (rate, value)
         if value > 0:
             failed_rps = rate
         else:
             held_rps = rate
-        if last is not None:
-            slope = (value - last[1]) / (rate - last[0])
-        last = (rate, value)
         if failed_rps - held_rps <= 1e-9 * failed_rps:
             break
-        rate = rate - value / slope if slope > 0 and turn < 12 else math.nan
+        rate = rate - value / slope if slope > 0 and turn < SECANTS else math.nan
         if not held_rps < rate < failed_rps:
+            if turn == 0 and steps < STEPS:
+                return None
             rate = (held_rps + failed_rps) / 2
-    return late.at(held_rps)[1]
+    return late.at(held_rps, STEPS)[1]
 
 
-def _solve(value_at: Callable[[float], float], low: Point, high: Point) -> tuple[float, float]:
+def _solve(at: Callable[[float], Point], low: Point, high: Point) -> tuple[float, float]:
     """Where a value below 0 at ``low`` and above at ``high`` is 0, to ``ROUGHLY``, and the slope there.
 
     Inverse interpolation through the two ends and the end before them, as long as it converges.
@@ -233,9 +279,9 @@ def _solve(value_at: Callable[[float], float], low: Point, high: Point) -> tuple
             if high[0] - low[0] > before / 2:
                 rate = (low[0] + high[0]) / 2
             before = high[0] - low[0]
-        now = (rate, value_at(rate))
+        now = at(rate)
         spare = low if now[1] <= 0 else high
-        slope = (now[1] - spare[1]) / (now[0] - spare[0])
+        slope = (now[1] - spare[1]) / (rate - spare[0]) if rate != spare[0] else 0.0
         if abs(now[1]) <= ROUGHLY or high[0] - low[0] <= 1e-9 * high[0]:
             return rate - (now[1] / slope if slope > 0 else 0.0), slope
         low, high = (now, high) if now[1] <= 0 else (low, now)
@@ -243,7 +289,7 @@ def _solve(value_at: Callable[[float], float], low: Point, high: Point) -> tuple
 
 
 def _inverse(low: Point, high: Point, spare: Point | None) -> float:
-    """The rate at value 0 of the inverse parabola through three points; of the chord if that leaves the ends."""
+    """The rate at value 0 of the inverse parabola through three points, or of the chord if outside."""
     chord = low[0] - low[1] * (high[0] - low[0]) / (high[1] - low[1])
     if spare is None or spare[1] in (low[1], high[1]):
         return chord

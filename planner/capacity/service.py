@@ -99,12 +99,14 @@ class Lattice:
     """(T,): ``i * step_ns`` up to ``steps``, then evenly up to the longest sample."""
     weights: Array
     """(K, T): probability of each time under each law."""
+    reach: int
+    """The last of the ``steps`` with a service that ends there or later."""
 
     def transform(self, decay_per_ns: ComplexArray) -> ComplexArray:
         """E exp(-decay * S) of each law, (K, V) for (V,) decays."""
         fine = np.exp(-decay_per_ns * self.step_ns)
-        out = _polynomial(self.weights[:, : self.steps], fine)
-        if np.any(self.weights[:, self.steps :]):
+        out = _polynomial(self.weights[:, : min(self.reach + 1, self.steps)], fine)
+        if self.reach == self.steps:
             coarse = np.exp(-decay_per_ns * self.coarse_step_ns)
             reach = np.exp(-decay_per_ns * self.steps * self.step_ns)
             out += reach * _polynomial(self.weights[:, self.steps :], coarse)
@@ -124,7 +126,8 @@ def lattice(laws: ServiceLaws, horizon_ns: float, steps: int) -> Lattice:
         beyond = min(math.ceil((laws.longest_ns - horizon_ns) / step_ns), COARSE_STEPS)
         times = np.concatenate((times, np.linspace(horizon_ns, laws.longest_ns, beyond + 1)[1:]))
     weights = np.stack([_bin(samples, times) for samples in laws.samples_ns])
-    return Lattice(laws, step_ns, steps, times, weights)
+    reach = min(int(np.flatnonzero(weights.any(axis=0))[-1]), steps)
+    return Lattice(laws, step_ns, steps, times, weights, reach)
 
 
 def _polynomial(coefficients: Array, at: ComplexArray) -> ComplexArray:
@@ -137,9 +140,14 @@ def _polynomial(coefficients: Array, at: ComplexArray) -> ComplexArray:
     out = np.zeros((len(coefficients), len(at)), dtype=np.complex128)
     for start in reversed(range(0, coefficients.shape[1], BLOCK)):
         weights = coefficients[:, start : start + BLOCK]
-        rows = np.flatnonzero(weights.any(axis=1))
+        rows, columns = np.flatnonzero(weights.any(axis=1)), np.flatnonzero(weights.any(axis=0))
         out *= block
-        sums = np.einsum("kt,tx->kx", weights[rows], parts[: weights.shape[1]])
+        if len(columns) > BLOCK // 2:
+            sums = np.einsum("kt,tx->kx", weights[rows], parts[: weights.shape[1]])
+        elif len(columns):
+            sums = np.einsum("kt,tx->kx", weights[np.ix_(rows, columns)], parts[columns])
+        else:
+            continue
         out[rows] += sums.view(np.complex128)
     return out
 

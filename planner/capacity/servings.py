@@ -49,7 +49,15 @@ def _groups(profiles: Iterable[Profile]) -> list[list[Profile]]:
     groups: dict[tuple[str | int, ...], list[Profile]] = {}
     for profile in profiles:
         c = profile.configuration
-        key = (c.variant_sha256, c.variant, c.device, c.backend, c.threads, c.replicas, profile.environment.id)
+        key = (
+            c.variant_sha256,
+            c.variant,
+            c.device,
+            c.backend,
+            c.threads,
+            c.replicas,
+            profile.environment.id,
+        )
         groups.setdefault(key, []).append(profile)
     return [sorted(group, key=lambda p: p.configuration.batch_size) for group in groups.values()]
 

@@ -55,8 +55,8 @@ ALIAS = 1e-10
 """What the generating function's circle lets through of the requests that are too far back to matter."""
 NEGLIGIBLE_LOAD = 1e-12
 """Below this share of the limit of stability, a rate is as good as 0."""
-BLOCK_SPAN = 6.0
-"""Sums are taken over blocks whose first and last weight differ by a factor of e^6 at most."""
+ROW = 512
+"""Numbers at a time in a recursion, that its cost be arithmetic and not calls."""
 WRAPPED = 1e-12
 """How much of what a convolution carries past the horizon returns at the start."""
 DROPPED = 1e-11
@@ -185,7 +185,7 @@ def _log_scale(left: Queue, size: int) -> float:
 
 
 def _arrivals(on: Lattice, left: Queue, rate_per_ns: float, levels: int) -> Array:
-    """(steps, levels, B): arrivals per batch, by the step where the rest of the service falls, m and j."""
+    """(reach, levels, B): arrivals per batch, by the step where the rest of the service falls, m and j."""
     size = on.laws.max_batch_size
     count = levels * size
     points = fft.next_fast_len(2 * count, real=True)
@@ -196,40 +196,33 @@ def _arrivals(on: Lattice, left: Queue, rate_per_ns: float, levels: int) -> Arra
     mixture = np.einsum("k,kt->t", left.fresh, on.weights)
     repeated = on.weights[-1]
 
-    starting = mixture[1:, None] + repeated[1:, None] * waiting
+    reach = on.reach
+    starting = mixture[1 : reach + 1, None] + repeated[1 : reach + 1, None] * waiting
     fine_decay = rate_per_ns * on.step_ns * (1 - v)
-    beyond = _discounted(starting[on.steps :], rate_per_ns * on.coarse_step_ns * (1 - v), np.zeros_like(v))
-    carried = beyond[0] * np.exp(-rate_per_ns * on.coarse_step_ns * (1 - v)) if len(beyond) else 0 * v
-    rests = _discounted(starting[: on.steps], fine_decay, carried)
+    if len(on.times_ns) > on.steps + 1:
+        coarse = rate_per_ns * on.coarse_step_ns * (1 - v)
+        beyond = mixture[on.steps + 1 :, None] + repeated[on.steps + 1 :, None] * waiting
+        starting[-1] += _discounted(beyond, coarse)[0] * np.exp(-coarse)
+    rests = _discounted(starting, fine_decay)
     rests *= -np.expm1(-fine_decay) / (1 - v)
     arrivals = fft.irfft(rests, points)[:, :count] / scale
-    return np.asarray(arrivals.reshape(on.steps, levels, size))
+    return np.asarray(arrivals.reshape(reach, levels, size))
 
 
-def _discounted(terms: ComplexArray, decay: ComplexArray, last: ComplexArray) -> ComplexArray:
-    """(T, V): y_i = terms_i + e^-decay y_(i+1) from the end, where ``e^-decay y_T`` is ``last``.
+def _discounted(terms: ComplexArray, decay: ComplexArray) -> ComplexArray:
+    """(T, V), in place: y_i = terms_i + e^-decay y_(i+1), from the end, after which there is nothing.
 
-    In blocks, within which the weights e^(-decay i) span little enough for a plain sum to lose nothing.
+    Sums of 2, 4, 8... terms first, by doubling, until they fill rows long enough for a loop over them.
     """
-    steps = len(terms)
-    if steps == 0:
-        return terms
-    size = int(min(max(BLOCK_SPAN / max(float(decay.real.max()), 1e-9), 1), 32, steps))
-    blocks = -(-steps // size)
-    # Missing steps are added in front, where nothing depends on them.
-    padded = np.concatenate((np.zeros((blocks * size - steps, terms.shape[1])), terms))
-    weights = np.exp(-decay * np.arange(size)[:, None])
-    by_block = padded.reshape(blocks, size, -1) * weights
-    sums = np.cumsum(by_block[:, ::-1], axis=1)[:, ::-1]
-    whole = np.exp(-decay * size)
-    tail = np.empty((blocks, len(decay)), dtype=np.complex128)
-    carried = last * np.exp(decay)
-    for k in range(blocks - 1, -1, -1):
-        tail[k] = carried
-        carried = sums[k, 0] + whole * carried
-    sums += (whole * tail)[:, None]
-    sums /= weights
-    return np.asarray(sums.reshape(blocks * size, -1)[blocks * size - steps :])
+    rows, done = len(terms), 1
+    while done * terms.shape[1] < ROW and done < rows:
+        terms[:-done] += np.exp(-decay * done) * terms[done:]
+        done *= 2
+    factor = np.exp(-decay * done)
+    for end in range(rows - done, 0, -done):
+        start = max(end - done, 0)
+        terms[start:end] += factor * terms[start + done : end + done]
+    return terms
 
 
 def _waits(on: Lattice, arrivals: Array) -> Array:
@@ -241,7 +234,7 @@ def _waits(on: Lattice, arrivals: Array) -> Array:
     length = fft.next_fast_len(2 * on.steps, real=True)
     damped = WRAPPED ** (np.arange(on.steps) / length)
     law = fft.rfft(on.weights[-1][: on.steps] * damped, length)[:, None]
-    spectra = fft.rfft(arrivals * damped[:, None, None], length, axis=0)
+    spectra = fft.rfft(arrivals * damped[: len(arrivals), None, None], length, axis=0)
     total = spectra[:, -1]
     for level in range(arrivals.shape[1] - 2, -1, -1):
         total = spectra[:, level] + total * law

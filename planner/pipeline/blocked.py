@@ -13,12 +13,9 @@ from planner.units import format_ms
 def blocked_by_floor(floor: AccuracyFloor, variants: tuple[tuple[Variant, Quality], ...]) -> str:
     """No variant holds the floor: which comes nearest, and what floor it would hold."""
     variant, quality = min(variants, key=lambda pair: floor.shortfall(pair[1]))
-    missed = floor.shortfall(quality)
-    if floor.minimum is not None:
-        asked, would_do = f"minimum {floor.minimum:g}", f"minimum: {floor.minimum - missed:.4f}"
-    else:
-        assert floor.max_drop is not None
-        asked, would_do = f"max_drop {floor.max_drop:g}", f"max_drop: {floor.max_drop + missed:.4f}"
+    key = "max_drop" if floor.minimum is None else "minimum"
+    asked = f"{key} {floor.max_drop if floor.minimum is None else floor.minimum:g}"
+    would_do = f"{key}: {floor.that_holds(quality):.4f}"
     return (
         f"the accuracy floor blocks every variant: {floor.metric}, {asked}, judged by {floor.by}; nearest is "
         f"{variant.name} at {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f}) on "

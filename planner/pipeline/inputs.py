@@ -17,10 +17,9 @@ from planner.profiling.environment import local_environment
 from planner.quality import Dataset, load_data, metric, overlap, random_data
 from planner.spec import RANDOM_DATA, Entrant, Spec, read_spec
 from planner.store import writable_folder
-from planner.variants import bind, index_ranges, read_model, recipe
+from planner.variants import auto_recipes, bind, index_ranges, read_model, recipe
 
 BACKEND = "onnxruntime"
-AUTO_RECIPES = ("int8", "int8-dynamic", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def _entry(spec: Spec, entrant: Entrant, model: Model, inputs: tuple[BoundInput,
 
 def _recipes(spec: Spec, model: Model) -> tuple[str, ...]:
     """The baseline comes first and always: every drop and every saving is counted from it."""
-    chosen = AUTO_RECIPES if spec.recipes is None else spec.recipes
+    chosen = auto_recipes(model, (BACKEND,), ()) if spec.recipes is None else spec.recipes
     return (BASELINE_RECIPE, *(name for name in chosen if name != BASELINE_RECIPE))
 
 
@@ -125,8 +124,12 @@ def _check_same_task(spec: Spec, entries: tuple[Entry, ...]) -> None:
     main = entries[0].evaluation
     for entry in entries[1:]:
         data = entry.evaluation
-        labelled = main.labels is not None and data.labels is not None
-        if data.samples != main.samples or (labelled and not np.array_equal(data.labels, main.labels)):
+        differ = (
+            main.labels is not None
+            and data.labels is not None
+            and not np.array_equal(data.labels, main.labels)
+        )
+        if data.samples != main.samples or differ:
             raise DataError(
                 f"{spec.path}: candidates: {entry.name}: its evaluation data are not the main model's "
                 "samples in the same order; prepare the same samples for both"

@@ -19,12 +19,13 @@ from planner.domain.quality import Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import VariantError
 from planner.pipeline.inputs import BACKEND, Entry, Prepared
+from planner.pipeline.search import search_context
 from planner.profiling.environment import usable_cores
 from planner.profiling.local import Campaign, Job, profile_all
-from planner.quality import assess, predict_all
+from planner.quality import assess, predict_all, undecided
 from planner.spec import Spec
 from planner.store import ProfileStore, QualityStore
-from planner.variants import Context, make_variant
+from planner.variants import Context, evaluation_of, make_variant, recipe
 
 EVALUATION_BATCH = 8
 """Small: large batches are slower per sample on a CPU, and need more memory."""
@@ -47,12 +48,13 @@ def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
     """Make every variant and measure its accuracy. What cannot be made or misses the floor is a rejection."""
     spec = prepared.spec
     asked = [(entry, name) for entry in prepared.entries for name in entry.recipes]
+    contexts = {entry.name: search_context(prepared, entry) for entry in prepared.entries}
     variants: list[Variant] = []
     rejections = []
     for done, (entry, name) in enumerate(asked):
         progress(Step("variants", f"{entry.name} {name}".strip(), done, len(asked)))
         try:
-            variants.append(_make(prepared, entry, name))
+            variants.append(_make(prepared, entry, contexts[entry.name], name))
         except VariantError as error:
             if entry is prepared.main and name == BASELINE_RECIPE:
                 raise
@@ -70,10 +72,9 @@ def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
     return Judged(tuple(judged), tuple(rejections))
 
 
-def _make(prepared: Prepared, entry: Entry, name: str) -> Variant:
+def _make(prepared: Prepared, entry: Entry, context: Context, name: str) -> Variant:
     output = prepared.spec.output
     folder = output / "candidates" / entry.name if entry.name else output / "variants"
-    context = Context(entry.inputs, entry.calibration.inputs)
     return replace(make_variant(entry.model, name, context, folder), entrant=entry.name)
 
 
@@ -109,7 +110,8 @@ class _Judge:
 
     def _outputs(self, variant: Variant) -> list[np.ndarray]:
         entry = entry_of(self._prepared, variant)
-        with self._engine.load(variant.path, usable_cores()) as session:
+        how = evaluation_of(variant)
+        with self._engine.load(how.path, usable_cores(), how.optimized) as session:
             return predict_all(session.infer, entry.evaluation, entry.inputs, EVALUATION_BATCH)
 
 
@@ -124,15 +126,16 @@ def _below_floor(spec: Spec, variant: Variant, quality: Quality) -> Iterator[Rej
         return
     if floor.minimum is not None:
         got = f"{quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f})"
-        asked = f"at least {floor.minimum:g}"
+        asked = f"{'at least' if quality.higher_is_better else 'at most'} {floor.minimum:g}"
     else:
         got = f"a drop of {quality.drop:.4f} ({quality.drop_low:.4f} to {quality.drop_high:.4f})"
         asked = f"at most {floor.max_drop:g}"
+    open_question = undecided(quality, floor)
     yield Rejection(
         "quality",
         variant.name,
         f"{quality.metric}: {got} on {quality.samples} samples, the floor asks for {asked} "
-        f"(judged by {floor.by})",
+        f"(judged by {floor.by})" + (f"; {open_question}" if open_question else ""),
     )
 
 
@@ -140,11 +143,17 @@ def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> 
     """Measure what holds the floor on this machine, or find it in the profile store."""
     spec = prepared.spec
     cores = prepared.environment.cores
-    grid = configurations(prepared, judged.serving(prepared))
+    serving = judged.serving(prepared)
+    grid = configurations(prepared, [v for v in serving if BACKEND in recipe(v.recipe).backends])
     too_wide = [
         Rejection("profile", c.describe(), f"this machine has {cores} cores to measure on")
         for c, _ in grid
         if c.threads > cores
+    ]
+    elsewhere = [
+        Rejection("profile", v.name, f"runs on {', '.join(sorted(backends))}; here is {BACKEND}")
+        for v in serving
+        if BACKEND not in (backends := recipe(v.recipe).backends)
     ]
     wanted = {(v.entrant, c.batch_size) for c, v in grid}
     with _feeds(prepared, wanted) as feeds:
@@ -156,7 +165,7 @@ def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> 
             spec.workload.slo.budget_ns,
             progress=progress,
         )
-    return replace(campaign, rejections=(*too_wide, *campaign.rejections))
+    return replace(campaign, rejections=(*elsewhere, *too_wide, *campaign.rejections))
 
 
 def configurations(prepared: Prepared, variants: list[Variant]) -> list[tuple[Configuration, Variant]]:

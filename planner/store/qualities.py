@@ -21,6 +21,8 @@ _FIELDS = (
     "drop_high",
     "confidence",
     "samples",
+    "higher_is_better",
+    "stake",
 )
 
 

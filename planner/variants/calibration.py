@@ -1,4 +1,4 @@
-"""The range of every activation that will be quantized: one pass over samples, then any of several methods."""
+"""The range of every activation to be quantized: one pass over samples, then any of several methods."""
 
 from __future__ import annotations
 

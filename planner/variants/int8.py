@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
 
 from planner.errors import VariantError
-from planner.variants.calibration import METHODS, Calibration, calibrate
+from planner.variants.calibration import METHODS, Calibration, Range, calibrate
 from planner.variants.choice import choose, described
 from planner.variants.context import Array, Context, single_feeds
 from planner.variants.correction import mean_shifts
-from planner.variants.fallback import Criterion, search, share
+from planner.variants.fallback import Criterion, Outcome, search, share
 from planner.variants.graph import prepare, write
 from planner.variants.integers import IntegerWriter
-from planner.variants.placement import MULTIPLY_ACCUMULATE, place
+from planner.variants.placement import place
 from planner.variants.reference import Reference, split
 from planner.variants.session import quiet
 from planner.variants.weights import skeleton
@@ -59,50 +61,81 @@ def _on_disk(prepared: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A search from one method's ranges: what it left float, and how it may be written again."""
+
+    outcome: Outcome
+    ranges: Mapping[str, Range]
+    shifts: Mapping[str, Array] | None
+    notes: tuple[str, ...]
+
+    def rank(self, layers: Mapping[str, int]) -> tuple[bool, int, float]:
+        """Less is better: to hold the accuracy, then to leave little float, then to cost little."""
+        outcome = self.outcome
+        return outcome.cost > outcome.tolerated, sum(layers[n] for n in outcome.kept_float), outcome.cost
+
+
 def _search(prepared: Path, source: Path, narrow: bool, context: Context) -> tuple[Path, tuple[str, ...]]:
-    """The best candidate, written beside ``prepared``, and notes on how it was found."""
+    """The best candidate, written beside ``prepared``, and notes on how it was found.
+
+    Ranges and corrections that suit a layer that falls back need not suit the rest: after such a fall-back
+    they are chosen again for the rest, and what falls back with those.
+    """
     scratch = prepared.parent
     proto = skeleton(prepared)
-    unsupported = {n.name for n in proto.graph.node if n.op_type == "ConvTranspose"}
+    unsupported = frozenset(n.name for n in proto.graph.node if n.op_type == "ConvTranspose")
     placement = place(proto.graph, unsupported)
     if not placement.nodes:
         raise VariantError(_nothing_to_quantize(proto))
     to_calibrate, to_measure = split(context)
     calibration = _calibrated(proto, placement.tensors, to_calibrate, scratch)
-    reference = Reference.of(prepared, to_measure)
-    writer = IntegerWriter(proto, scratch, narrow)
-    candidate = scratch / "candidate.onnx"
-
-    def by_method(method: str) -> Path:
-        return writer.write(placement, calibration.ranges(method), candidate)
-
-    method, errors = choose(METHODS, by_method, reference)
-    ranges = calibration.ranges(method)
-    feeds = [dict(feed) for feed in reference.feeds]
-    shifts: dict[str, Array] | None = dict(mean_shifts(writer, placement, ranges, feeds, scratch))
-    corrected = reference.error(writer.write(placement, ranges, candidate, shifts))
-    helps = corrected < _GAIN * errors[method]
-    if not helps:
-        shifts = None
-
-    def falling_back(kept_float: frozenset[str]) -> Path:
-        return writer.write(place(proto.graph, unsupported | kept_float), ranges, candidate, shifts)
-
     layers = {n: macs for n, macs in calibration.macs.items() if n in placement.nodes}
     all_macs = sum(calibration.macs.values())
-    criterion = Criterion.of(context, reference)
-    outcome = search(layers, all_macs, falling_back, reference, criterion, source)
+    reference = Reference.of(prepared, to_measure)
+    criterion = Criterion.of(context, reference.error)
+    writer = IntegerWriter(proto, scratch, narrow)
+
+    def write_one(
+        kept_float: frozenset[str], ranges: Mapping[str, Range], shifts: Mapping[str, Array] | None = None
+    ) -> Path:
+        chosen = place(proto.graph, unsupported | kept_float)
+        return writer.write(chosen, ranges, scratch / "candidate.onnx", shifts)
+
+    def found_from(kept: frozenset[str], known: Mapping[str, float]) -> _Found:
+        method, errors = choose(METHODS, lambda m: write_one(kept, calibration.ranges(m)), reference)
+        ranges = calibration.ranges(method)
+        notes = [described(method, errors, len(reference.feeds))]
+        shifts: Mapping[str, Array] | None = mean_shifts(writer, placement, ranges, reference.feeds, scratch)
+        corrected = reference.error(write_one(kept, ranges, shifts))
+        if corrected < _GAIN * errors[method]:
+            notes.append(f"biases corrected: output error {corrected:.2%} instead of {errors[method]:.2%}")
+        else:
+            shifts = None
+        outcome = search(
+            layers,
+            all_macs,
+            lambda kept_float: write_one(kept_float, ranges, shifts),
+            reference.error,
+            criterion,
+            source,
+            known,
+        )
+        return _Found(outcome, ranges, shifts, (*notes, *outcome.notes(criterion)))
+
+    best = found_from(frozenset(), {})
+    if best.outcome.kept_float:
+        again = found_from(frozenset(best.outcome.kept_float), best.outcome.sensitivities)
+        best = min(again, best, key=lambda found: found.rank(layers))
+    kept_float = best.outcome.kept_float
     notes = [
-        f"{share(layers, all_macs, outcome.kept_float):.0%} of the multiply-accumulates of convolutions "
+        f"{share(layers, all_macs, kept_float):.0%} of the multiply-accumulates of convolutions "
         "and products in int8",
         *placement.left_float,
     ]
     if unsupported:
         notes.append(f"{len(unsupported)} left float: ConvTranspose has no integer kernel in ONNX Runtime")
-    notes.append(described(method, errors, len(reference.feeds)))
-    if helps:
-        notes.append(f"biases corrected: output error {corrected:.2%} instead of {errors[method]:.2%}")
-    return falling_back(frozenset(outcome.kept_float)), (*notes, *outcome.notes(criterion))
+    return write_one(frozenset(kept_float), best.ranges, best.shifts), (*notes, *best.notes)
 
 
 def _calibrated(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,8 @@ from planner.domain.model import Model, Tensor
 from planner.domain.variant import Variant
 from planner.errors import PlannerError, VariantError
 from planner.variants.context import Array, Context, Recipe, random_samples, single_feeds
+from planner.variants.emulation import EVALUATION_FILE, emulated
+from planner.variants.finite import first_not_finite, is_finite
 from planner.variants.int8 import saturates
 from planner.variants.model import digest, external_locations, one_line, read_model
 from planner.variants.recipes import recipe
@@ -27,18 +29,21 @@ from planner.variants.session import load_session, quiet
 # 1: first
 VARIANT_SCHEMA = 1
 # Raise when a recipe changes what it makes, so that older results are not reused.
-_RECIPES_REVISION = 1
-_CHECKED_SAMPLES = 16
+# 2: int8 chosen by measured error, bf16, fp8, int4, sparsity, pruning and low rank (1: the first)
+_RECIPES_REVISION = 2
+# Of the calibration data, and random ones where there are none.
+_CHECKED_SAMPLES, _RANDOM_SAMPLES = 256, 16
 _MODEL, _RECORD = "model.onnx", "variant.json"
 
 
 def make_variant(model: Model, recipe_name: str, context: Context, folder: Path) -> Variant:
     """``folder/<recipe>/model.onnx``, made and checked, or reused where the same was made before.
 
-    The same means: model, recipe, library versions, calibration samples, inputs, seed and kind of CPU.
+    The same means: model, recipe, library versions, calibration samples, judge and tolerated drop, inputs,
+    seed and kind of CPU. Beside it lies ``evaluation.onnx`` where ONNX Runtime's CPU kernels cannot run it.
     The result appears whole or not at all. Raises SpecError for an unknown recipe and VariantError where
     it could not be made, or where what it made cannot be loaded, has other inputs or outputs than the
-    model, or yields outputs that are not finite.
+    model, or holds a tensor that is not finite on the calibration samples.
     """
     chosen = recipe(recipe_name)
     final = folder / recipe_name
@@ -50,7 +55,7 @@ def make_variant(model: Model, recipe_name: str, context: Context, folder: Path)
         made = Path(scratch) / "made"
         made.mkdir()
         notes = _apply(chosen, model, made / _MODEL, context)
-        _check(recipe_name, model, made / _MODEL, context)
+        _check(chosen, model, made / _MODEL, context)
         sha256, size_bytes = digest(made / _MODEL, external_locations(made / _MODEL))
         record = {"key": key, "sha256": sha256, "size_bytes": size_bytes, "notes": list(notes)}
         (made / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
@@ -77,7 +82,8 @@ def _describe(error: Exception, path: Path | None = None) -> str:
     return f"{type(error).__name__}: {one_line(text)}"
 
 
-def _check(name: str, model: Model, path: Path, context: Context) -> None:
+def _check(chosen: Recipe, model: Model, path: Path, context: Context) -> None:
+    name = chosen.name
     try:
         made = read_model(path)
     except PlannerError as error:
@@ -86,25 +92,40 @@ def _check(name: str, model: Model, path: Path, context: Context) -> None:
         ) from error
     _same_tensors(name, "input", model.inputs, made.inputs)
     _same_tensors(name, "output", model.outputs, made.outputs)
-    samples = context.calibration or random_samples(context.inputs, _CHECKED_SAMPLES, context.seed)
-    feeds = list(islice(single_feeds(context.inputs, samples), _CHECKED_SAMPLES))
-    _run(name, path, [output.name for output in model.outputs], feeds)
+    samples = context.calibration or random_samples(context.inputs, _RANDOM_SAMPLES, context.seed)
+    feeds = islice(single_feeds(context.inputs, samples), _CHECKED_SAMPLES)
+    evaluation = path.with_name(EVALUATION_FILE)
+    runnable = evaluation if emulated(path, evaluation) else path
+    _run(chosen, runnable, [output.name for output in model.outputs], feeds)
 
 
-def _run(name: str, path: Path, outputs: list[str], feeds: list[dict[str, Array]]) -> None:
+def _run(chosen: Recipe, path: Path, outputs: list[str], feeds: Iterable[dict[str, Array]]) -> None:
     doing = "load"
     try:
         with quiet():
-            session = load_session(path)
+            session = load_session(path, optimized=not chosen.evaluate_unoptimized)
         doing = "run"
-        results = [session.run(outputs, feed) for feed in feeds]
+        broken = _first_broken(session, outputs, feeds)
     except Exception as error:
         raise VariantError(
-            f"{name}: ONNX Runtime does not {doing} what was made: {_describe(error, path)}"
+            f"{chosen.name}: ONNX Runtime does not {doing} what was made: {_describe(error, path)}"
         ) from error
-    for output, values in zip(outputs, zip(*results, strict=True), strict=True):
-        if not all(np.isfinite(v).all() for v in values if isinstance(v, np.ndarray) and v.dtype.kind == "f"):
-            raise VariantError(f"{name}: output {output} is not finite (NaN or infinity)")
+    if broken is not None:
+        output, feed = broken
+        first = first_not_finite(path, feed)
+        where = f", from tensor {first} on" if first and first != output else ""
+        raise VariantError(f"{chosen.name}: output {output} is not finite (NaN or infinity){where}")
+
+
+def _first_broken(
+    session: Any, outputs: list[str], feeds: Iterable[dict[str, Array]]
+) -> tuple[str, dict[str, Array]] | None:
+    """An output that is not finite, and the feed that it comes from."""
+    for feed in feeds:
+        for output, value in zip(outputs, session.run(outputs, feed), strict=True):
+            if not is_finite(value):
+                return output, feed
+    return None
 
 
 def _same_tensors(name: str, kind: str, wanted: tuple[Tensor, ...], made: tuple[Tensor, ...]) -> None:
@@ -134,6 +155,9 @@ def _key(model: Model, chosen: Recipe, context: Context) -> dict[str, Any]:
         },
         "inputs": [[t.name, t.dtype, list(t.shape), t.batch_axis] for t in context.inputs],
         "calibration": _digest_samples(context.calibration) if chosen.needs_calibration else None,
+        "search": [context.search_digest, context.judge is not None, context.tolerated_drop]
+        if chosen.needs_calibration
+        else None,
         "seed": context.seed,
         "cpu": [platform.machine(), "saturates" if saturates() else "exact"],
     }

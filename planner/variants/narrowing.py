@@ -82,7 +82,7 @@ class _Graph:
 
 
 def narrowed(proto: onnx.ModelProto, types: Mapping[str, int], sink: Sink, folder: Path) -> tuple[str, ...]:
-    """Rewrites ``proto`` (tidied, ``types`` inferred) in place, its weights from ``folder``; returns notes."""
+    """Rewrites ``proto`` (tidied, ``types`` inferred) in place, weights from ``folder``; returns notes."""
     graph = proto.graph
     weights = {i.name: i for i in graph.initializer}
     chosen, kept = _choose(proto, types, weights, folder)

@@ -25,19 +25,10 @@ from planner.variants.lowrank import LowRank
 from planner.variants.prune import Prune
 from planner.variants.sparse import Sparse
 
-
-class _Int8(Int8):
-    """What ONNX Runtime and OpenVINO take and TensorRT, for its quantized biases, does not."""
-
-    backends = frozenset(["onnxruntime", "openvino"])
-    min_compute_capability = None
-    evaluate_unoptimized = False
-
-
 _RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
-        Fp32(), _Int8(), Int8Dynamic(), Int8TensorRT(), Int4(), Int4TensorRT(),
+        Fp32(), Int8(), Int8Dynamic(), Int8TensorRT(), Int4(), Int4TensorRT(),
         Fp16(), Bf16(), Fp8(), Sparse(),
     )
 }  # fmt: skip

@@ -90,7 +90,7 @@ def test_macro_intervals_cover(sizes: list[int], lose: list[float], gain: float)
     n = np.array(sizes, float)
     drop, rate = np.mean(lose) - gain, 1 - np.mean(lose)
     within, kept = [], []
-    for _ in range(400):
+    for _ in range(200):
         cells = np.array(
             [rng.multinomial(k, [p, gain, 1 - p - gain]) for k, p in zip(sizes, lose, strict=True)]
         )

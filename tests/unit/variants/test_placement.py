@@ -39,7 +39,27 @@ def test_a_residual_block_is_integer_throughout() -> None:
     chosen = place(graph(nodes, "y", w1=KERNEL, w2=KERNEL, w3=(4, 2)))
     assert chosen.nodes == tuple(out for _, _, out in nodes[:-1])
     assert chosen.left_float == ()
-    assert set(chosen.tensors) == {"x", "c1", "r1", "c2", "sum", "r2", "pool", "flat", "scores"}
+    # The scores, which only the softmax reads, come out of the product as floats.
+    assert set(chosen.tensors) == {"x", "c1", "r1", "c2", "sum", "r2", "pool", "flat"}
+
+
+def test_what_is_kept_float_takes_its_neighbours_along() -> None:
+    nodes = [
+        ("Conv", "x w1", "c1"),
+        ("Relu", "c1", "r1"),
+        ("Conv", "r1 w2", "c2"),
+        ("Add", "c2 r1", "sum"),
+        ("Conv", "sum w3", "c3"),
+    ]
+    weights = {"w1": KERNEL, "w2": KERNEL, "w3": KERNEL}
+    chosen = place(graph(nodes, "c3", **weights), kept_float={"c2"})
+    assert chosen.nodes == ("c1", "r1", "c3")
+    assert set(chosen.tensors) == {"x", "c1", "r1", "sum", "c3"}
+
+
+def test_a_relu_between_a_product_and_float_stays_float() -> None:
+    nodes = [("Gemm", "x w1", "g"), ("Relu", "g", "r"), ("Softmax", "r", "y")]
+    assert place(graph(nodes, "y", w1=(4, 4))).nodes == ("g",)
 
 
 def test_a_chain_that_reaches_float_stays_float() -> None:

@@ -1,0 +1,77 @@
+"""What recipes may search with: calibration data, and a judge of accuracy on them.
+
+The evaluation data, which a variant's reported accuracy comes from, stay out of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from planner.backends import backend
+from planner.domain.quality import AccuracyFloor
+from planner.errors import BackendError
+from planner.pipeline.inputs import BACKEND, Entry, Prepared
+from planner.profiling.environment import usable_cores
+from planner.quality import Dataset, assess, metric, predict_all
+from planner.variants import Context
+
+WITHOUT_LABELS = "agreement"
+
+
+def search_context(prepared: Prepared, entry: Entry) -> Context:
+    """Calibration data and, where there is a metric for them, its drop as what to search by.
+
+    Where the metric needs labels and the calibration data have none, it is agreement with fp32; where they
+    are random, or the outputs are no class scores, the search goes by the outputs' error.
+    """
+    floor = prepared.spec.workload.floor
+    data = entry.calibration
+    name = _metric(floor, entry)
+    if name is None:
+        return Context(entry.inputs, data.inputs)
+    return Context(
+        entry.inputs,
+        data.inputs,
+        judge=_Judge(entry, data, name),
+        tolerated_drop=_tolerated(floor),
+        search_digest=f"{name} {data.digest} {floor.max_drop} {floor.minimum}",
+    )
+
+
+def _metric(floor: AccuracyFloor, entry: Entry) -> str | None:
+    if entry.calibration.synthetic:
+        return None
+    if not metric(floor.metric).needs_labels or entry.calibration.labels is not None:
+        return floor.metric
+    shape = entry.model.outputs[0].shape
+    return WITHOUT_LABELS if len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1 else None
+
+
+def _tolerated(floor: AccuracyFloor) -> float | None:
+    """Half of what the floor allows: the search's data are not those that the floor is judged on."""
+    return None if floor.max_drop is None else floor.max_drop / 2
+
+
+class _Judge:
+    """The drop from the entry's own fp32 model on its calibration data."""
+
+    def __init__(self, entry: Entry, data: Dataset, name: str) -> None:
+        self._entry, self._data, self._metric = entry, data, name
+        self._baseline: list[np.ndarray] | None = None
+
+    def __call__(self, path: Path) -> float:
+        if self._baseline is None:
+            self._baseline = self._outputs(self._entry.model.path)
+        outputs = self._outputs(path)
+        return assess(self._metric, outputs, self._baseline, self._data.labels).drop
+
+    def _outputs(self, path: Path) -> list[np.ndarray]:
+        engine = backend(BACKEND)
+        try:
+            with engine.load(path, usable_cores()) as session:
+                return predict_all(session.infer, self._data, self._entry.inputs)
+        except BackendError:
+            with engine.load(path, usable_cores(), optimized=False) as session:
+                return predict_all(session.infer, self._data, self._entry.inputs)

@@ -1,0 +1,131 @@
+"""TensorRT takes what the recipes for it make: parsed and built ahead of time, which needs no GPU.
+
+Kernels are compiled where an engine is loaded, so this proves that graphs are accepted for an architecture,
+not how fast they are there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import network_models
+import numpy as np
+import pytest
+
+from planner.variants import Context, bind, read_model, recipe
+
+trt: Any = pytest.importorskip("tensorrt_rtx")
+
+
+class Silent(trt.ILogger):  # type: ignore[misc]
+    """Keeps what TensorRT says instead of printing it."""
+
+    def __init__(self) -> None:
+        trt.ILogger.__init__(self)
+        self.errors: list[str] = []
+
+    def log(self, severity: Any, message: str) -> None:
+        if severity <= trt.ILogger.ERROR:
+            self.errors.append(message)
+
+
+def refusal(path: Path, capability: str, *, sparse: bool = False) -> str:
+    """Why TensorRT builds no engine of ``path`` for ``capability`` (SM89, ...); empty where it does."""
+    logger = Silent()
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(path)):
+        return "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
+    if sparse:
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        sizes = [[size if d < 0 else d for d in tensor.shape] for size in (1, 4, 8)]
+        profile.set_shape(tensor.name, *sizes)
+    config.add_optimization_profile(profile)
+    return "" if builder.build_serialized_network(network, config) else "; ".join(logger.errors)
+
+
+@pytest.fixture(scope="module", params=["residual", "transformer"])
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Context]:
+    path = tmp_path_factory.mktemp(request.param) / "m.onnx"
+    rng = np.random.default_rng(0)
+    if request.param == "residual":
+        network_models.residual(path)
+        samples = rng.standard_normal((16, 3, 16, 16)).astype(np.float32)
+    else:
+        network_models.transformer(path, layers=1)
+        samples = rng.integers(0, 100, (16, 12))
+    return path, Context(bind(read_model(path), {"N": "batch"}), {"x": samples})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fp32",
+        "fp16",
+        "bf16",
+        "int8-tensorrt",
+        "fp8",
+        "sparse-2:4",
+        "lowrank-25",
+        "prune-30",
+        "int8-tensorrt+fp16",
+        "int8-tensorrt+bf16",
+        "fp8+bf16",
+        "lowrank-25+fp16",
+        "sparse-2:4+fp8",
+        "prune-30+int8-tensorrt+bf16",
+    ],
+)
+def test_engines_build(network: tuple[Path, Context], tmp_path: Path, name: str) -> None:
+    source, used = network
+    recipe(name).apply(source, tmp_path / "model.onnx", used)
+    assert refusal(tmp_path / "model.onnx", "SM89", sparse="sparse" in name) == ""
+
+
+@pytest.mark.parametrize("name", ["int4-tensorrt", "int4-tensorrt+bf16", "prune-30+sparse-2:4+int8-tensorrt"])
+def test_engines_of_a_transformer_build(tmp_path: Path, name: str) -> None:
+    source = network_models.transformer(tmp_path / "m.onnx", layers=1)
+    tokens = np.random.default_rng(0).integers(0, 100, (16, 12))
+    used = Context(bind(read_model(source), {"N": "batch"}), {"x": tokens})
+    recipe(name).apply(source, tmp_path / "model.onnx", used)
+    assert refusal(tmp_path / "model.onnx", "SM89", sparse="sparse" in name) == ""
+
+
+def test_old_opsets_build(tmp_path: Path) -> None:
+    source = network_models.residual(tmp_path / "m.onnx", opset=11)
+    images = np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32)
+    used = Context(bind(read_model(source), {"N": "batch"}), {"x": images})
+    for name in ("bf16", "int8-tensorrt", "fp8"):
+        recipe(name).apply(source, tmp_path / "model.onnx", used)
+        assert refusal(tmp_path / "model.onnx", "SM89") == "", name
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "below"),
+    [
+        ("bf16", "SM80", "SM75"),
+        ("int8-tensorrt+fp16", "SM75", None),
+        ("fp8", "SM89", "SM86"),
+        ("int4-tensorrt", "SM80", "SM75"),
+    ],
+)
+def test_the_least_capability_is_the_one_that_builds(
+    tmp_path: Path, name: str, capability: str, below: str | None
+) -> None:
+    source = network_models.transformer(tmp_path / "m.onnx", layers=1)
+    tokens = np.random.default_rng(0).integers(0, 100, (8, 12))
+    used = Context(bind(read_model(source), {"N": "batch"}), {"x": tokens})
+    chosen = recipe(name)
+    chosen.apply(source, tmp_path / "model.onnx", used)
+    least = chosen.min_compute_capability
+    assert least is not None and capability == f"SM{least[0]}{least[1]}"
+    assert refusal(tmp_path / "model.onnx", capability) == ""
+    assert below is None or refusal(tmp_path / "model.onnx", below) != ""
