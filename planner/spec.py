@@ -74,9 +74,11 @@ class CandidateSection(_Section):
 
 
 class AccuracySection(_Section):
-    metric: str = Field("agreement", description="accuracy, macro_accuracy or agreement.")
-    minimum: Share | None = Field(None, description="The metric must be at least this.")
-    max_drop: Share | None = Field(None, description="The metric may lie this far below fp32's, absolute.")
+    metric: str = Field("agreement", description="See docs/metrics.md; or `module:function`.")
+    minimum: Share | None = Field(
+        None, description="The metric must be at least this; where less is better, at most."
+    )
+    max_drop: Share | None = Field(None, description="How much worse than fp32 the metric may be, absolute.")
     judge: Literal["interval", "point"] = Field(
         "interval", description="What must hold the floor: the interval's lower end, or the estimate."
     )
@@ -86,8 +88,8 @@ class AccuracySection(_Section):
         if (self.minimum is None) == (self.max_drop is None):
             raise ValueError("give one of minimum (absolute) and max_drop (from the fp32 baseline)")
         for key, value in (("minimum", self.minimum), ("max_drop", self.max_drop)):
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{key}: expected a share between 0 and 1, got {value:g}")
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{key}: expected a number of 0 or more, got {value:g}")
         return self
 
 

@@ -32,7 +32,7 @@ data:
   evaluation: random
 
 accuracy:
-  metric: agreement       # with labelled data: accuracy, macro_accuracy
+  metric: agreement       # with labelled data: accuracy, f1, auc, ... (docs/metrics.md)
   max_drop: 5%            # from the fp32 baseline; or minimum: 0.9 for an absolute floor
   judge: interval         # the interval's pessimistic end must hold it; or point
 
@@ -44,7 +44,7 @@ workload:
     overhead: 0ms         # network, pre- and post-processing: subtracted from the latency
     headroom: 10%         # of each replica's capacity, kept free
 
-recipes: [fp32, int8, int8-dynamic, fp16]
+recipes: auto             # what makes sense for the model; or a list, such as [fp32, int8, prune-30+int8]
 batch_sizes: {"[1, 2, 4, 8]" if _has_batch(model) else "[1]"}
 threads: auto             # of one replica: powers of two up to this machine's cores
 

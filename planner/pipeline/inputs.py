@@ -14,7 +14,7 @@ from planner.domain.profile import Environment
 from planner.domain.variant import BASELINE_RECIPE
 from planner.errors import DataError
 from planner.profiling.environment import local_environment
-from planner.quality import Dataset, load_data, metric, overlap, random_data
+from planner.quality import Dataset, Metric, load_data, metric, overlap, random_data
 from planner.spec import RANDOM_DATA, Entrant, Spec, read_spec
 from planner.store import writable_folder
 from planner.variants import auto_recipes, bind, index_ranges, read_model, recipe
@@ -39,6 +39,7 @@ class Prepared:
     """The inputs of a run, read and checked; nothing made or measured yet."""
 
     spec: Spec
+    metric: Metric
     entries: tuple[Entry, ...]
     catalog: Catalog
     cpu: CpuMatch
@@ -67,19 +68,21 @@ def prepare(spec: Spec) -> Prepared:
     """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes."""
     for name in spec.recipes or ():
         recipe(name)
-    metric(spec.workload.floor.metric)
+    measure = metric(spec.workload.floor.metric, spec.base)
     catalog = load(spec.catalog)
     check_limits(catalog, spec.limits)
     models = [_model(entrant) for entrant in spec.entrants]
     writable_folder(spec.output)
-    entries = tuple(_entry(spec, e, *model) for e, model in zip(spec.entrants, models, strict=True))
+    entries = tuple(
+        _entry(spec, measure, entrant, *model) for entrant, model in zip(spec.entrants, models, strict=True)
+    )
     _check_same_task(spec, entries)
     identity = local_cpu()
     cpu = match_cpu(identity, catalog)
     environment = local_environment(
         identity.name, cpu.device.architecture, identity.flags, backend(BACKEND).libraries()
     )
-    return Prepared(spec, entries, catalog, cpu, sold_as(cpu, identity, catalog), environment)
+    return Prepared(spec, measure, entries, catalog, cpu, sold_as(cpu, identity, catalog), environment)
 
 
 def _model(entrant: Entrant) -> tuple[Model, tuple[BoundInput, ...]]:
@@ -87,9 +90,10 @@ def _model(entrant: Entrant) -> tuple[Model, tuple[BoundInput, ...]]:
     return model, bind(model, dict(entrant.dimensions))
 
 
-def _entry(spec: Spec, entrant: Entrant, model: Model, inputs: tuple[BoundInput, ...]) -> Entry:
-    labelled = metric(spec.workload.floor.metric).needs_labels
-    evaluation = _data(spec, entrant.evaluation, model, inputs, seed=1, labels=labelled)
+def _entry(
+    spec: Spec, measure: Metric, entrant: Entrant, model: Model, inputs: tuple[BoundInput, ...]
+) -> Entry:
+    evaluation = _data(spec, entrant.evaluation, model, inputs, seed=1, labels=measure.needs_labels)
     calibration = _data(spec, entrant.calibration, model, inputs, seed=2)
     shared = overlap(calibration, evaluation)
     if shared and not (calibration.synthetic or evaluation.synthetic):

@@ -14,7 +14,7 @@ from planner.domain.quality import AccuracyFloor
 from planner.errors import BackendError
 from planner.pipeline.inputs import BACKEND, Entry, Prepared
 from planner.profiling.environment import usable_cores
-from planner.quality import Dataset, assess, metric, predict_all
+from planner.quality import Dataset, Metric, assess, metric, predict_all
 from planner.variants import Context
 
 WITHOUT_LABELS = "agreement"
@@ -28,25 +28,26 @@ def search_context(prepared: Prepared, entry: Entry) -> Context:
     """
     floor = prepared.spec.workload.floor
     data = entry.calibration
-    name = _metric(floor, entry)
-    if name is None:
+    measure = _metric(prepared.metric, entry)
+    if measure is None:
         return Context(entry.inputs, data.inputs)
     return Context(
         entry.inputs,
         data.inputs,
-        judge=_Judge(entry, data, name),
+        judge=_Judge(entry, data, measure),
         tolerated_drop=_tolerated(floor),
-        search_digest=f"{name} {data.digest} {floor.max_drop} {floor.minimum}",
+        search_digest=f"{measure.name} {measure.version} {data.digest} {floor.max_drop} {floor.minimum}",
     )
 
 
-def _metric(floor: AccuracyFloor, entry: Entry) -> str | None:
+def _metric(asked: Metric, entry: Entry) -> Metric | None:
     if entry.calibration.synthetic:
         return None
-    if not metric(floor.metric).needs_labels or entry.calibration.labels is not None:
-        return floor.metric
+    if not asked.needs_labels or entry.calibration.labels is not None:
+        return asked
     shape = entry.model.outputs[0].shape
-    return WITHOUT_LABELS if len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1 else None
+    scores = len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1
+    return metric(WITHOUT_LABELS) if scores else None
 
 
 def _tolerated(floor: AccuracyFloor) -> float | None:
@@ -57,15 +58,16 @@ def _tolerated(floor: AccuracyFloor) -> float | None:
 class _Judge:
     """The drop from the entry's own fp32 model on its calibration data."""
 
-    def __init__(self, entry: Entry, data: Dataset, name: str) -> None:
-        self._entry, self._data, self._metric = entry, data, name
+    def __init__(self, entry: Entry, data: Dataset, measure: Metric) -> None:
+        self._entry, self._data, self._metric = entry, data, measure
         self._baseline: list[np.ndarray] | None = None
 
     def __call__(self, path: Path) -> float:
         if self._baseline is None:
             self._baseline = self._outputs(self._entry.model.path)
         outputs = self._outputs(path)
-        return assess(self._metric, outputs, self._baseline, self._data.labels).drop
+        # Only the drop counts here: no resampling for its interval.
+        return assess(self._metric, outputs, self._baseline, self._data.labels, resamples=2).drop
 
     def _outputs(self, path: Path) -> list[np.ndarray]:
         engine = backend(BACKEND)

@@ -65,7 +65,13 @@ def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
     judged = []
     for done, variant in enumerate(variants):
         progress(Step("accuracy", variant.name, done, len(variants)))
-        quality = judge_one(variant, variants[0])
+        try:
+            quality = judge_one(variant, variants[0])
+        except VariantError as error:
+            if variant is variants[0]:
+                raise
+            rejections.append(Rejection("quality", variant.name, str(error)))
+            continue
         judged.append((variant, quality))
         rejections.extend(_below_floor(spec, variant, quality))
     progress(Step("accuracy", "", len(variants), len(variants)))
@@ -89,11 +95,11 @@ class _Judge:
 
     def __call__(self, variant: Variant, baseline: Variant) -> Quality:
         prepared = self._prepared
-        metric = prepared.spec.workload.floor.metric
+        metric = prepared.metric
         libraries = [f"{name} {version}" for name, version in self._engine.libraries()]
         cpu = prepared.environment.cpu_model
         data = (prepared.main.evaluation.digest, entry_of(prepared, variant).evaluation.digest)
-        key = (metric, variant.sha256, baseline.sha256, *data, cpu, *libraries)
+        key = (metric.name, metric.version, variant.sha256, baseline.sha256, *data, cpu, *libraries)
         known = self._store.find(*key)
         if known is not None:
             return known

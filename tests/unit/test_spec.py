@@ -68,7 +68,7 @@ def test_every_key_reaches_its_value(tmp_path: Path) -> None:
         ("max_drop: 2%", "max_drop: two", 4, "accuracy.max_drop: expected a share, such as 10% or 0.1"),
         ("max_drop: 2%", "max_drop: 2%, minimum: 0.9", 4, "give one of minimum"),
         (", max_drop: 2%", "", 4, "give one of minimum"),
-        ("max_drop: 2%", "max_drop: 200%", 4, "max_drop: expected a share between 0 and 1, got 2"),
+        ("max_drop: 2%", "max_drop: -2%", 4, "max_drop: expected a number of 0 or more, got -0.02"),
         ("spot]", "sport]", 11, "input should be 'on-demand', 'spot' or 'reserved', got 'sport'"),
         ("threads: [1]", "threads: [0]", 10, "threads.0: input should be greater than or equal to 1"),
         ("output: out", "model: b.onnx", 12, "model: given twice; keep one of them"),
