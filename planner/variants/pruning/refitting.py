@@ -91,7 +91,9 @@ def _affordable(
     whole: Graph, graph: Graph, stages: Sequence[Sequence[Fit]], fed: Sequence[Feed]
 ) -> list[Feed]:
     """As many batches, evenly spread, as can be held at once; the activations of one tell how many."""
-    stops = [(_after(whole, goals), _after(graph, sources)) for goals, sources in (_tensors([s]) for s in stages)]
+    stops = [
+        (_after(whole, goals), _after(graph, sources)) for goals, sources in (_tensors([s]) for s in stages)
+    ]
     cost = widest(whole, fed[0], [a for a, _ in stops]) + widest(graph, fed[0], [b for _, b in stops])
     count = int(min(len(fed), max(1, _BYTES_HELD // max(cost, 1))))
     return [fed[int(k)] for k in np.linspace(0, len(fed) - 1, count).round()]

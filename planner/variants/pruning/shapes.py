@@ -57,7 +57,9 @@ def _skeleton(model: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.Mo
     graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large)
     graph.output.extend(source.output)
     graph.initializer.extend(t for t in source.initializer if prod(t.dims) <= _SMALL)
-    skeleton = helper.make_model(graph, opset_imports=list(model.opset_import), functions=list(model.functions))
+    skeleton = helper.make_model(
+        graph, opset_imports=list(model.opset_import), functions=list(model.functions)
+    )
     skeleton.ir_version = model.ir_version
     return skeleton
 
@@ -120,7 +122,11 @@ class _Sizes:
         for node in self._nodes:
             axis, size = self._implied(node)
             shape = self._shapes.get(node.input[0], ()) if size else ()
-            if shape and isinstance(shape[axis], str) and node.input[0] in self._makers.keys() - self._outputs:
+            if (
+                shape
+                and isinstance(shape[axis], str)
+                and node.input[0] in self._makers.keys() - self._outputs
+            ):
                 sized = list(found.get(node.input[0], shape))
                 sized[axis] = size
                 found[node.input[0]] = tuple(sized)
@@ -172,8 +178,15 @@ class _Sizes:
 
     def _filled(self, node: onnx.NodeProto) -> list[Dim] | None:
         shape = self.values(node.input[0])
-        value = next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, "i8"))
-        if shape is None or len(shape) > 1 or not all(isinstance(d, int) for d in shape) or value.dtype.kind != "i":
+        value = next(
+            (numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, "i8")
+        )
+        if (
+            shape is None
+            or len(shape) > 1
+            or not all(isinstance(d, int) for d in shape)
+            or value.dtype.kind != "i"
+        ):
             return None
         return [int(value.item())] * prod(int(d) for d in shape)
 

@@ -61,7 +61,9 @@ class Walk:
             [onnx.ValueInfoProto(name=name) for name in asked],
             [t for t in source.graph.initializer if t.name in read],
         )
-        model = helper.make_model(part, opset_imports=list(source.opset_import), functions=list(source.functions))
+        model = helper.make_model(
+            part, opset_imports=list(source.opset_import), functions=list(source.functions)
+        )
         model.ir_version = source.ir_version
         return model
 
@@ -82,5 +84,3 @@ def widest(graph: Graph, feed: Feed, stops: Sequence[int]) -> int:
         walk.to(stop, ())
         most = max(most, walk.bytes_held())
     return most
-
-

@@ -45,12 +45,15 @@ def simulate_processes(
     rng = np.random.default_rng(seed)
     env = simpy.Environment()
     queue = simpy.Store(env)
-    samples = {size: np.asarray(s, float) for size, s in service_ns.items()}
+    gaps = rng.exponential(1e9 / rate_rps, requests).tolist()
+    draws = {
+        size: iter(rng.choice(np.asarray(s, float), requests).tolist()) for size, s in service_ns.items()
+    }
     sojourns: list[float] = []
 
     def send():
-        for _ in range(requests):
-            yield env.timeout(rng.exponential(1e9 / rate_rps))
+        for gap in gaps:
+            yield env.timeout(gap)
             queue.put(env.now)
 
     def serve():
@@ -58,7 +61,7 @@ def simulate_processes(
             batch = [(yield queue.get())]
             while queue.items and len(batch) < max_batch_size:
                 batch.append((yield queue.get()))
-            yield env.timeout(rng.choice(samples[padded(service_ns, len(batch))]))
+            yield env.timeout(next(draws[padded(service_ns, len(batch))]))
             sojourns.extend(env.now - arrived for arrived in batch)
 
     env.process(send())
@@ -72,6 +75,8 @@ def stationary(
 ) -> np.ndarray:
     """pi of the queue left behind, from the dense transition matrix of so many states."""
     size = largest[-1]
+    used = weights.any(axis=0)
+    times_ns, weights = times_ns[used], weights[:, used]
     arrivals = weights @ poisson.pmf(np.arange(states), rate_per_ns * times_ns[:, None])
     moves = np.zeros((states, states))
     for q in range(states):

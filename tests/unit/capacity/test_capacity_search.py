@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.capacity import capacity, sojourn_percentile_ns, sojourn_tail
+from planner.capacity.search import _Late, _loose_rps, _peak
 from planner.capacity.service import service_laws
+from planner.capacity.sojourn import STEPS
 
 MS = 1_000_000
 PADDED = {1: [MS], 2: [1_100_000], 4: [1_500_000], 8: [2_500_000]}
 ONE_IS_SLOW = {1: [9 * MS], 2: [3 * MS], 4: [2 * MS]}
+FOUR_ARE_SLOW = {3: [2_500_000], 4: [3 * MS], 8: [1_400_000]}
 SPIKY_ALONE = {1: [MS] * 99 + [8 * MS], 2: [1_200_000], 8: [1_500_000]}
 
 # BERT-large, int8, sequence length 128: mean latency in ms by batch size. Source: NVIDIA/TensorRT,
@@ -103,7 +106,7 @@ class TestNothingHolds:
 
 @pytest.mark.parametrize(
     ("service", "percentile", "budget_ns"),
-    [(ONE_IS_SLOW, 95, 13_500_000), (SPIKY_ALONE, 99.7, 8_800_000)],
+    [(ONE_IS_SLOW, 95, 13_500_000), (SPIKY_ALONE, 99.7, 8_800_000), (FOUR_ARE_SLOW, 99, 5_445_403)],
 )
 def test_the_first_rate_that_fails_counts(service, percentile, budget_ns):
     """At low rates requests go alone, which is slow here; a bisection finds a rate beyond the gap."""
@@ -117,6 +120,36 @@ def test_the_first_rate_that_fails_counts(service, percentile, budget_ns):
     assert 0 < found < 0.5 * low
     assert sojourn_tail(service, size, found, budget_ns) <= allowed
     assert sojourn_tail(service, size, found * 1.02, budget_ns) > allowed
+
+
+@pytest.mark.parametrize("service", [PADDED, ONE_IS_SLOW, FOUR_ARE_SLOW, SPIKY_ALONE])
+@pytest.mark.parametrize("services", [1.2, 3.0, 10.0])
+def test_between_two_rates_the_late_share_stays_below_the_chord(service, services):
+    """What lets the scan take long steps; services that are slower alone make that share fall and rise."""
+    laws = service_laws(service, max(service))
+    late = _Late(laws, 0.01, services * float(laws.mean_ns.max()))
+    points = [late.scan(share * late.limit_rps, STEPS) for share in np.linspace(0.02, 0.9, 12)]
+    for start in range(12):
+        for end in range(start + 2, 12):
+            between = max(value for _, value in points[start + 1 : end])
+            assert between <= _peak(late, points[start], points[end]) + 0.02
+        if start:
+            first = (0.0, math.log(max(late.alone, 1e-10) / 0.01))
+            assert max(value for _, value in points[:start]) <= _peak(late, first, points[start]) + 0.02
+
+
+@pytest.mark.parametrize("size", [1, 8, 32])
+@pytest.mark.parametrize("services", [10, 40, 400])
+def test_what_is_certain_of_loose_budgets_holds(size, services):
+    service = {b: [MS + 100_000 * b] * 99 + [3 * (MS + 100_000 * b)] for b in (1, 8, 32)}
+    laws = service_laws(service, size)
+    budget = services * float(laws.mean_ns[-1])
+    certain = _loose_rps(laws, 0.01, budget)
+    assert 0 < certain < laws.limit_per_ns * 1e9
+    for share in (0.2, 0.6, 1.0):
+        assert sojourn_tail(service, size, share * certain, budget) <= 0.01
+    if services == 400:
+        assert certain > 0.9 * laws.limit_per_ns * 1e9
 
 
 @st.composite

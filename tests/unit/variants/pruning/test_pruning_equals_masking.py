@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, checker, helper, numpy_helper, shape_inference
@@ -103,12 +102,16 @@ class Image:
     size: int
 
 
-def conv(n: Net, x: Image, out: int, kernel: int = 3, stride: int = 1, group: int = 1, bias: bool = True) -> Image:
+def conv(
+    n: Net, x: Image, out: int, kernel: int = 3, stride: int = 1, group: int = 1, bias: bool = True
+) -> Image:
     w = n.weight(out, x.channels // group, kernel, kernel)
     extra = [n.weight(out)] if bias else []
     attributes = {"group": group} if group > 1 else {}
     pads = [kernel // 2] * 4
-    y = n.op("Conv", x.name, w, *extra, kernel_shape=[kernel] * 2, pads=pads, strides=[stride] * 2, **attributes)
+    y = n.op(
+        "Conv", x.name, w, *extra, kernel_shape=[kernel] * 2, pads=pads, strides=[stride] * 2, **attributes
+    )
     return Image(y, out, -(-x.size // stride))
 
 
@@ -136,7 +139,14 @@ ACTIVATIONS = ("Relu", "LeakyRelu", "Tanh", "HardSigmoid", "PRelu", "Clip", "Swi
 
 
 def conv_block(n: Net, x: Image, draw: st.DrawFn) -> Image:
-    y = conv(n, x, draw(WIDTH), draw(st.sampled_from((1, 3))), draw(st.sampled_from((1, 1, 2))), bias=draw(st.booleans()))
+    y = conv(
+        n,
+        x,
+        draw(WIDTH),
+        draw(st.sampled_from((1, 3))),
+        draw(st.sampled_from((1, 1, 2))),
+        bias=draw(st.booleans()),
+    )
     y = norm(n, y) if draw(st.booleans()) else y
     return activation(n, y, draw(st.sampled_from(ACTIVATIONS)))
 
@@ -177,7 +187,11 @@ def shuffle(n: Net, x: Image, group: int) -> Image:
 def dense(n: Net, x: Image, draw: st.DrawFn) -> Image:
     for _ in range(draw(st.integers(1, 2))):
         y = conv(n, activation(n, norm(n, x), "Relu"), draw(WIDTH))
-        x = Image(n.op("Concat", x.name, y.name, axis=draw(st.sampled_from((1, -3)))), x.channels + y.channels, x.size)
+        x = Image(
+            n.op("Concat", x.name, y.name, axis=draw(st.sampled_from((1, -3)))),
+            x.channels + y.channels,
+            x.size,
+        )
     return x
 
 
@@ -228,9 +242,13 @@ def spatial(n: Net, x: Image, draw: st.DrawFn) -> Image:
         return Image(n.op("Relu", y), x.channels, x.size + 2)
     if kind == "nearest":
         scales = n.constant(np.asarray([1, 1, 2, 2], np.float32))
-        return Image(n.op("Resize", x.name, n.constant(np.zeros(0, np.float32)), scales), x.channels, 2 * x.size)
+        return Image(
+            n.op("Resize", x.name, n.constant(np.zeros(0, np.float32)), scales), x.channels, 2 * x.size
+        )
     if kind == "sizes":
-        sizes = n.op("Concat", n.op("Slice", n.op("Shape", x.name), n.ints(0), n.ints(2)), n.ints(5, 5), axis=0)
+        sizes = n.op(
+            "Concat", n.op("Slice", n.op("Shape", x.name), n.ints(0), n.ints(2)), n.ints(5, 5), axis=0
+        )
         empty = n.constant(np.zeros(0, np.float32))
         return Image(n.op("Resize", x.name, empty, empty, sizes), x.channels, 5)
     return Image(n.op("Dropout", n.op("Identity", x.name)), x.channels, x.size)
@@ -258,7 +276,11 @@ def subpixel(n: Net, x: Image, draw: st.DrawFn) -> Image:
     x = conv(n, x, 4 * draw(WIDTH))
     mode = draw(st.sampled_from(("DCR", "CRD")))
     y = n.op("DepthToSpace", x.name, blocksize=2, mode=mode)
-    y = n.op("SpaceToDepth", y, blocksize=2) if draw(st.booleans()) else n.op("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+    y = (
+        n.op("SpaceToDepth", y, blocksize=2)
+        if draw(st.booleans())
+        else n.op("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+    )
     return Image(y, x.channels if y.startswith("space") else x.channels // 4, x.size)
 
 
@@ -413,7 +435,9 @@ def token_nets(draw: st.DrawFn) -> onnx.ModelProto:
     if draw(st.booleans()):
         pooled = n.mean(x.name, 1, keep=0)
         outputs.append((n.op("Gemm", pooled, n.weight(x.width, 4)), 2))
-    return n.model([draw(st.sampled_from(("batch", 2))), draw(st.sampled_from(("length", SEQUENCE))), 5], outputs)
+    return n.model(
+        [draw(st.sampled_from(("batch", 2))), draw(st.sampled_from(("length", SEQUENCE))), 5], outputs
+    )
 
 
 SUMMING = {"Conv": 0, "ConvTranspose": 0, "Gemm": 0, "MatMul": 0}
@@ -455,7 +479,9 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {"x": x})
 
 
@@ -486,7 +512,9 @@ def check_cut(model: onnx.ModelProto, seed: int, share: float) -> int:
     return len(removed)
 
 
-RANDOM = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+RANDOM = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 SHARES = st.sampled_from((0.25, 0.5, 0.8))
 
 
