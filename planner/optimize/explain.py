@@ -126,13 +126,12 @@ def _reason(best: Solution, other: Solution, winner: Choice, choice: Choice) -> 
         verdict = "costs the same per hour, and comes after by kinds, instances or ids"
     else:
         verdict = f"costs {format_usd(-extra)} less per hour: the plan is not proven optimal, allow more time"
-    return f"{verdict}: {_described(choice)}; the plan has {_described(winner)}"
+    return f"{verdict}: {_described(choice)}, against {_described(winner)}"
 
 
 def _described(choice: Choice) -> str:
-    replicas = "one replica" if choice.replicas == 1 else f"{choice.replicas} replicas"
     return (
-        f"{replicas} of {choice.candidate_id} on {choice.instance_type}, "
-        f"{choice.replica_capacity_rps:.4g} rps each, "
-        f"{format_usd(choice.usd_per_million_requests)} per million requests at full capacity"
+        f"{choice.replicas} × {choice.candidate_id} on {choice.instance_type} "
+        f"({choice.replica_capacity_rps:.4g} rps each, "
+        f"{format_usd(choice.usd_per_million_requests)} per million when full)"
     )

@@ -34,8 +34,8 @@ def test_the_runner_up_does_without_the_winner_on_its_instance_type_in_any_regio
     assert second.choice.replica_capacity_rps == 9.0
     assert second.reason == (
         "costs $0.1 more per hour (+33.3%): "
-        "one replica of slow on m, 9 rps each, $3.086 per million requests at full capacity; the plan has "
-        "one replica of fast on m, 12 rps each, $2.315 per million requests at full capacity"
+        "1 × slow on m (9 rps each, $3.086 per million when full), "
+        "against 1 × fast on m (12 rps each, $2.315 per million when full)"
     )
 
 
