@@ -10,7 +10,8 @@ import onnxruntime
 from onnx import helper
 
 from planner.errors import DataError, ModelError
-from planner.variants.pruning.graph import Array, Graph, index, live_nodes
+from planner.variants.pruning.graph import Graph, index, live_nodes
+from planner.variants.pruning.shapes import Array
 
 Feed = dict[str, Array]
 _SILENT = 4

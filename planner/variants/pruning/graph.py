@@ -79,6 +79,17 @@ def input_name(node: onnx.NodeProto, index: int) -> str:
     return str(node.input[index]) if index < len(node.input) else ""
 
 
+def given(node: onnx.NodeProto, index: int) -> bool:
+    """Whether the optional input ``index`` is there."""
+    return bool(input_name(node, index))
+
+
+def constant_ints(graph: Graph, node: onnx.NodeProto, index: int) -> list[int] | None:
+    """A constant integer input as a flat list, or None where absent or computed."""
+    array = graph.constant(node, index)
+    return None if array is None else [int(v) for v in array.reshape(-1)]
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     for entry in node.attribute:
         if entry.name == name:

@@ -51,7 +51,7 @@ def least_by_activation(readers: Sequence[Reader], units: int, count: int) -> La
 
 
 def least_by_magnitude(norms: Sequence[Matrix], count: int) -> Labels:
-    """Which ``count`` units to remove, by the sum over makers of each unit's norm relative to the mean norm."""
+    """Which ``count`` units to remove, by each unit's norm relative to the mean, summed over its makers."""
     total = np.sum([norm / (norm.mean() or 1.0) for norm in norms], axis=0)
     return np.sort(np.argsort(total, kind="stable")[:count])
 

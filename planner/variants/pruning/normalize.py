@@ -14,14 +14,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from planner.variants.pruning.activations import evaluate
-from planner.variants.pruning.graph import (
-    MAIN_DOMAINS,
-    Array,
-    attribute,
-    has_subgraph,
-    input_name,
-    outer_names,
-)
+from planner.variants.pruning.graph import MAIN_DOMAINS, attribute, has_subgraph, input_name, outer_names
+from planner.variants.pruning.shapes import Array
 
 _NEVER_FOLDED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout", "Multinomial"}
 _LARGEST_FOLDED_BYTES = 1 << 24
@@ -139,10 +133,10 @@ def _foldable(node: onnx.NodeProto, known: set[str], outputs: set[str]) -> bool:
 
 
 def _shrinks(name: str, graph: onnx.GraphProto, value: Array) -> bool:
-    """Whether a large folded value is no larger than the constants it came from (a transposed weight, say)."""
+    """Whether a folded value is no larger than the constants it came from (a transposed weight, say)."""
     node = next(n for n in graph.node if name in n.output)
     sources = {t.name: t for t in graph.initializer if t.name in set(node.input)}
-    return value.nbytes <= sum(t.ByteSize() for t in sources.values()) + 1024
+    return bool(value.nbytes <= sum(t.ByteSize() for t in sources.values()) + 1024)
 
 
 def _fold_batch_normalizations(graph: onnx.GraphProto) -> None:

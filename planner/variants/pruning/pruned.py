@@ -1,4 +1,4 @@
-"""The entry: removes a share of every group of channels, hidden neurons and heads, then refits what is left."""
+"""The entry: removes a share of every group of channels, neurons and heads, then refits what is left."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from onnx import checker, shape_inference
 from planner.errors import VariantError
 from planner.variants.pruning import rules_layers, rules_pointwise, rules_shape
 from planner.variants.pruning.activations import Feed, feeds, session
-from planner.variants.pruning.graph import Array, Graph, index
+from planner.variants.pruning.graph import Graph, index
 from planner.variants.pruning.groups import Group, Kept, groups, kept_positions, left_whole
 from planner.variants.pruning.masks import masked
 from planner.variants.pruning.normalize import normalized
 from planner.variants.pruning.refitting import refitted
 from planner.variants.pruning.selection import choose
+from planner.variants.pruning.shapes import Array
 from planner.variants.pruning.surgery import cut
 from planner.variants.pruning.tracing import Trace, trace
 
 Importance = Literal["activation", "magnitude"]
 
 TOLERANCE = 1e-3
-"""How far a pruned model may be from its masked twin, relative to the largest output; fp32 sums differ by less."""
+"""How far a pruned model may be from its masked twin, relative to the largest output; rounding is less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _too_narrow(
     found: Sequence[Group], counts: Mapping[Group, int], ratio: float, multiple: int
 ) -> list[str]:
     return [
-        f"left whole: {g.name} ({len(g.units)} {g.kind}, {ratio:.0%} of which is no step to a multiple of {multiple})"
+        f"left whole: {g.name} ({ratio:.0%} of {len(g.units)} {g.kind} is no step of {multiple})"
         for g in found
         if g not in counts
     ]

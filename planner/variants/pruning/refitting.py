@@ -16,7 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 from planner.variants.pruning.activations import Feed
-from planner.variants.pruning.graph import MAIN_DOMAINS, Array, Graph, attribute, index, input_name, label
+from planner.variants.pruning.graph import MAIN_DOMAINS, Graph, attribute, index, input_name, label
 from planner.variants.pruning.groups import Kept
 from planner.variants.pruning.reconstruction import Moments, held_out_error, joined, refit
 from planner.variants.pruning.rows import (
@@ -28,6 +28,7 @@ from planner.variants.pruning.rows import (
     weight_tensor,
 )
 from planner.variants.pruning.selection import WIDEST_GRAM, rows_for
+from planner.variants.pruning.shapes import Array
 from planner.variants.pruning.stepping import Walk, widest
 from planner.variants.pruning.tracing import Layer, Trace
 
@@ -41,7 +42,7 @@ _BYTES_HELD = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A layer to refit so that ``source`` gives ``goal`` of the unpruned graph, less ``skip`` of the pruned."""
+    """A layer to refit: from its source, reach ``goal`` of the whole graph less ``skip`` of the pruned."""
 
     layer: Layer
     goal: str
@@ -247,7 +248,7 @@ def _observe(
     given: Sequence[Feed],
     rng: np.random.Generator,
 ) -> None:
-    """Shows each layer what it should give (``wanted``, from the whole graph) and what it gets, batch by batch."""
+    """Shows each layer, batch by batch, what it gets (``given``) and should make of it (``wanted``)."""
     for batch, (goals, sources) in enumerate(zip(wanted, given, strict=True)):
         hold_out = batch % _HELD_OUT == _HELD_OUT - 1
         for regression in regressions:

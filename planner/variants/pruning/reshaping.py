@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from planner.variants.pruning.graph import Dim
 from planner.variants.pruning.labels import Labels
+from planner.variants.pruning.shapes import Dim
 
 Block = tuple[list[int], list[int]]
 """Axes of the source and axes of the result that hold the same elements in the same order."""
@@ -75,7 +75,7 @@ def merge(axes: Sequence[Labels], kept: int) -> Labels:
 
 
 def split(flat: Labels, sizes: Sequence[int], chosen: int) -> tuple[Labels, Labels]:
-    """Labels along axis ``chosen`` of ``flat`` cut into ``sizes``, and [slices, n] labels that must equal them."""
+    """Labels along axis ``chosen`` of ``flat`` cut into ``sizes``, and [k, n] rows that must equal them."""
     rows = np.moveaxis(flat.reshape(sizes), chosen, -1).reshape(-1, sizes[chosen])
     return rows[0], rows
 

@@ -6,6 +6,7 @@ run of ``window`` inputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -13,8 +14,9 @@ from math import prod
 import numpy as np
 import onnx
 
-from planner.variants.pruning.graph import Array, attribute
+from planner.variants.pruning.graph import attribute
 from planner.variants.pruning.labels import Labels
+from planner.variants.pruning.shapes import Array
 
 
 def weight_matrix(node: onnx.NodeProto, weight: Array) -> Array:
@@ -73,7 +75,7 @@ def output_rows(node: onnx.NodeProto, target: Array, chosen: Sample) -> Array:
     if not _slides(node):
         return target.reshape(-1, target.shape[-1])[chosen.picks]
     batch, *place = np.unravel_index(chosen.picks, chosen.shape)
-    return np.asarray(target[(batch, slice(None), *place)])
+    return _at(target, batch, place)
 
 
 def input_rows(node: onnx.NodeProto, source: Array, weight: Array, chosen: Sample) -> Array:
@@ -91,8 +93,14 @@ def input_rows(node: onnx.NodeProto, source: Array, weight: Array, chosen: Sampl
             at, valid = _read_from(node, o, shift, axis, begins[axis])
             inside &= valid & (at >= 0) & (at < source.shape[2 + axis])
             where.append(np.clip(at, 0, source.shape[2 + axis] - 1))
-        rows[:, :, k] = source[(batch, slice(None), *where)] * inside[:, None]
+        rows[:, :, k] = _at(source, batch, where) * inside[:, None]
     return rows.reshape(len(rows), -1)
+
+
+def _at(array: Array, batch: Labels, place: Sequence[Labels]) -> Array:
+    """[positions, channels] of ``array`` [batch, channels, ...] at the given positions."""
+    last = np.moveaxis(array, 1, -1)
+    return np.asarray(last[(batch, *place)])
 
 
 def _slides(node: onnx.NodeProto) -> bool:
@@ -100,7 +108,7 @@ def _slides(node: onnx.NodeProto) -> bool:
 
 
 def _read_from(node: onnx.NodeProto, out: Labels, shift: int, axis: int, begin: int) -> tuple[Labels, Labels]:
-    """The source position that kernel offset ``shift`` pairs with each output position, and where there is one."""
+    """Source position that kernel offset ``shift`` pairs with each output position, and if there is one."""
     stride = _per_axis(node, "strides", axis, 1)
     reach = shift * _per_axis(node, "dilations", axis, 1)
     if node.op_type == "Conv":

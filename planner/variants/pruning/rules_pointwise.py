@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from planner.variants.pruning.graph import attribute, label
-from planner.variants.pruning.tracing import Axis, Rule, Trace, constant_ints, given
+from planner.variants.pruning.graph import attribute, constant_ints, given, label
+from planner.variants.pruning.tracing import Axis, Rule, Trace
 
 UNARY = [
     "Abs",
@@ -189,7 +189,7 @@ def reduce(t: Trace, i: int, node: onnx.NodeProto) -> bool:
         return False
     chosen = attribute(node, "axes")
     if given(node, 1):
-        chosen = constant_ints(t, node, 1)
+        chosen = constant_ints(t.graph, node, 1)
         if chosen is None:
             return False
     rank = len(axes)
@@ -210,10 +210,10 @@ def reduce(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 def pad(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     """An axis that is padded stays whole (the new positions would have no channel to follow)."""
     axes, shape = t.of(node.input[0]), t.whole(node.output[0])
-    pads = constant_ints(t, node, 1) if given(node, 1) else attribute(node, "pads")
+    pads = constant_ints(t.graph, node, 1) if given(node, 1) else attribute(node, "pads")
     if axes is None or shape is None or pads is None:
         return False
-    which = constant_ints(t, node, 3) if given(node, 3) else list(range(len(axes)))
+    which = constant_ints(t.graph, node, 3) if given(node, 3) else list(range(len(axes)))
     if which is None or len(pads) != 2 * len(which):
         return False
     made = list(axes)
@@ -226,7 +226,7 @@ def pad(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 
 
 def tile(t: Trace, i: int, node: onnx.NodeProto) -> bool:
-    axes, times = t.of(node.input[0]), constant_ints(t, node, 1)
+    axes, times = t.of(node.input[0]), constant_ints(t.graph, node, 1)
     if axes is None or times is None or len(times) != len(axes):
         return False
     made = [None if a is None else np.tile(a, n) for a, n in zip(axes, times, strict=True)]

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 
 from planner.variants.pruning import reshaping
-from planner.variants.pruning.graph import Graph, attribute, input_name, label
-from planner.variants.pruning.tracing import Axis, Origin, Rule, Trace, constant_ints, given, pin_origin
+from planner.variants.pruning.graph import Graph, attribute, constant_ints, given, input_name, label
+from planner.variants.pruning.tracing import Axis, Origin, Rule, Trace, pin_origin
 
 _LARGEST_FLAT = 1 << 22
 
@@ -46,7 +46,7 @@ def _reshape_block(
     for k, a in enumerate(sized):
         if k not in moving:
             t.pin_axis(a, f"{label(node)} merges it")
-    sizes = [len(a) if (a := made[j]) is not None else 0 for j in dst]
+    sizes = [0 if (axis := made[j]) is None else len(axis) for j in dst]
     if not moving:
         return
     if np.prod(sizes, dtype=np.int64) > _LARGEST_FLAT or not all(sizes):
@@ -89,7 +89,7 @@ def _takes_apart(t: Trace, node: onnx.NodeProto, axis: int) -> bool:
     if node.op_type in ("Gather", "Split"):
         return bool(attribute(node, "axis", 0) % max(rank, 1) == axis)
     if node.op_type == "Slice":
-        axes = constant_ints(t, node, 3) if given(node, 3) else attribute(node, "axes")
+        axes = constant_ints(t.graph, node, 3) if given(node, 3) else attribute(node, "axes")
         return axes is not None and axis in [a % max(rank, 1) for a in axes]
     return False
 
@@ -120,7 +120,7 @@ def expand(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 
 def squeeze(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     axes = t.of(node.input[0])
-    which = constant_ints(t, node, 1) if given(node, 1) else attribute(node, "axes")
+    which = constant_ints(t.graph, node, 1) if given(node, 1) else attribute(node, "axes")
     if _carry(t, node):
         return _leave_sizes(t, node)
     if axes is None or which is None:
@@ -132,7 +132,7 @@ def squeeze(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 
 def unsqueeze(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     axes = t.of(node.input[0])
-    which = constant_ints(t, node, 1) if given(node, 1) else attribute(node, "axes")
+    which = constant_ints(t.graph, node, 1) if given(node, 1) else attribute(node, "axes")
     if _carry(t, node):
         return _leave_sizes(t, node)
     if axes is None or which is None:
@@ -231,7 +231,7 @@ def slice_cuts(graph: Graph, node: onnx.NodeProto) -> dict[int, slice | None] | 
             None,
         )
     else:
-        starts, ends, axes, steps = (_ints(graph, node, k) for k in (1, 2, 3, 4))
+        starts, ends, axes, steps = (constant_ints(graph, node, k) for k in (1, 2, 3, 4))
         if axes is None and (given(node, 3) or starts is None):
             return None
     if not rank:
@@ -244,11 +244,6 @@ def slice_cuts(graph: Graph, node: onnx.NodeProto) -> dict[int, slice | None] | 
         axis % rank: _cut(start, end, step)
         for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
     }
-
-
-def _ints(graph: Graph, node: onnx.NodeProto, index: int) -> list[int] | None:
-    array = graph.constant(node, index)
-    return None if array is None else [int(v) for v in array.reshape(-1)]
 
 
 def _cut(start: int, end: int, step: int) -> slice:
@@ -277,7 +272,7 @@ def gather(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 
 
 def depth_to_space(t: Trace, i: int, node: onnx.NodeProto) -> bool:
-    """Depth is (b, b, c) in DCR mode and (c, b, b) in CRD mode; the b·b positions of a channel go together."""
+    """Depth is (b, b, c) in DCR mode, (c, b, b) in CRD mode; the b·b positions of a channel go together."""
     axes, shape = t.of(node.input[0]), t.whole(node.output[0])
     if axes is None or shape is None or len(axes) != 4 or axes[1] is None:
         return False
@@ -347,8 +342,9 @@ def _carried_sizes(t: Trace, node: onnx.NodeProto) -> list[frozenset[Origin]]:
 def _sizes(t: Trace, tensor: str) -> list[frozenset[Origin]]:
     if tensor in t.sizes:
         return t.sizes[tensor]
-    length = (t.shape(tensor) or (1,) or (1,))[0] if t.shape(tensor) else 1
-    return [frozenset()] * (length if isinstance(length, int) else 1)
+    shape = t.shape(tensor)
+    length = shape[0] if shape and isinstance(shape[0], int) else 1
+    return [frozenset()] * length
 
 
 def _leave_sizes(t: Trace, node: onnx.NodeProto) -> bool:

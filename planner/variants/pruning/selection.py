@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from planner.variants.pruning.activations import Feed, batches
-from planner.variants.pruning.graph import Array
 from planner.variants.pruning.groups import Group
 from planner.variants.pruning.importance import Reader, least_by_activation, least_by_magnitude
 from planner.variants.pruning.labels import Labels
 from planner.variants.pruning.reconstruction import Matrix
 from planner.variants.pruning.rows import input_rows, sample, weight_matrix, window_of
+from planner.variants.pruning.shapes import Array
 from planner.variants.pruning.tracing import Layer, Trace
 
 WIDEST_GRAM = 6144
@@ -50,7 +50,7 @@ def _norms(t: Trace, group: Group, layer: Layer) -> Matrix:
     axis = maker_axis(t, layer)
     energy = np.square(weight).sum(tuple(a for a in range(weight.ndim) if a != axis))
     on = _units_on(t, layer.weight, axis)
-    return np.sqrt(np.asarray([energy[on == unit].sum() for unit in group.units]))
+    return np.asarray(np.sqrt([energy[on == unit].sum() for unit in group.units]))
 
 
 def maker_axis(t: Trace, layer: Layer) -> int:

@@ -106,7 +106,7 @@ class _Sizes:
         self._known: dict[str, list[Dim] | None] = {}
 
     def resolved(self, done: set[str]) -> Shapes:
-        """Shapes known here better than by inference: of what Reshape, Expand and Resize make, and products read."""
+        """Shapes known here better: of what Reshape, Expand and Resize make, and of what products read."""
         found: Shapes = {}
         for node in self._nodes:
             slot = _SIZES_AT.get(node.op_type, 0) if node.domain in ("", "ai.onnx") else 0

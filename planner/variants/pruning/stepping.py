@@ -24,7 +24,7 @@ class Walk:
         self._last_read = _last_reads(graph)
 
     def to(self, stop: int, wanted: Collection[str]) -> None:
-        """Runs the nodes before ``stop`` that have not run yet; ``wanted`` tensors are held whoever reads them."""
+        """Runs the nodes before ``stop`` that have not run yet; ``wanted`` tensors are held in any case."""
         start, self._next = self._next, max(self._next, stop)
         made = {name for node in self._graph.nodes[start:stop] for name in node.output if name}
         asked = sorted(name for name in made if self._needed(name, wanted))

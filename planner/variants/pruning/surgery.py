@@ -10,7 +10,6 @@ from onnx import helper, numpy_helper
 
 from planner.variants.pruning.graph import (
     MAIN_DOMAINS,
-    Array,
     Graph,
     attribute,
     drop_attribute,
@@ -21,6 +20,7 @@ from planner.variants.pruning.groups import Kept
 from planner.variants.pruning.labels import Labels
 from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.pruning.rules_shape import slice_cuts
+from planner.variants.pruning.shapes import Array
 
 
 def cut(graph: Graph, kept: Kept) -> onnx.ModelProto:

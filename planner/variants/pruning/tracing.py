@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from planner.variants.pruning.graph import MAIN_DOMAINS, Array, Dim, Graph, has_subgraph, input_name, label
+from planner.variants.pruning.graph import MAIN_DOMAINS, Graph, has_subgraph, label
 from planner.variants.pruning.labels import Atoms, Labels
+from planner.variants.pruning.shapes import Dim
 
 Axis = Labels | None
 """Labels along an axis; None where its length is unknown (such an axis always stays)."""
@@ -25,7 +26,7 @@ Origin = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Contraction:
-    """``node`` sums over ``axis`` of ``tensor``, its input ``index``: where removed positions must count as 0."""
+    """``node`` sums over ``axis`` of ``tensor``, its input ``index``: there, what is removed counts as 0."""
 
     node: int
     index: int
@@ -65,7 +66,7 @@ class Trace:
     """For tensors made from Shape: which axes each of their elements measures."""
 
     def of(self, tensor: str) -> list[Axis] | None:
-        """Labels of ``tensor``, or None where its rank is unknown. A constant gets fresh atoms when first read."""
+        """Labels of ``tensor``, None where its rank is unknown. A constant gets atoms at its first use."""
         if tensor not in self.axes and tensor in self.graph.constants:
             shape = self.graph.constants[tensor].shape
             self.axes[tensor] = [self.atoms.fresh(d) if d > 1 else np.zeros(d, np.int64) for d in shape]
@@ -170,13 +171,3 @@ def pin_origin(found: Trace, origin: Origin, reason: str) -> None:
     axes = found.of(origin[0])
     if axes:
         found.pin_axis(axes[origin[1]], reason)
-
-
-def constant_ints(found: Trace, node: onnx.NodeProto, index: int) -> list[int] | None:
-    """A small constant integer input as a flat list, or None where absent or computed."""
-    array: Array | None = found.graph.constant(node, index)
-    return None if array is None else [int(v) for v in array.reshape(-1)]
-
-
-def given(node: onnx.NodeProto, index: int) -> bool:
-    return bool(input_name(node, index))

@@ -94,7 +94,7 @@ def test_percentiles_are_those_of_a_simpy_model(simulate_processes, service, siz
     rate = load * service_laws(service, size).limit_per_ns * 1e9
     at = (90, 95)
     runs = np.array(
-        [np.percentile(simulate_processes(service, size, rate, 14_000, s), at) for s in range(10)]
+        [np.percentile(simulate_processes(service, size, rate, 24_000, s), at) for s in range(10)]
     )
     mean, error = runs.mean(axis=0), runs.std(axis=0, ddof=1) / math.sqrt(len(runs))
     assert np.all(2.26 * error < 0.01 * mean), "the simulation is too short to judge"

@@ -76,9 +76,8 @@ def test_a_limit_too_low_for_all_workloads_together(candidate, offer) -> None:
     candidates = (candidate("x", workload="wx"), candidate("y", workload="wy"))
     demands = (Demand("wx", 20.0), Demand("wy", 30.0))
     problem = Problem(demands, candidates, (offer("a", 1),), 3)
-    assert (
-        "3 instances of each of 1 offer cannot serve them together; max_instances_per_offer: 5"
-        in refused(problem)
+    assert "3 instances of each of 1 offer cannot serve them together; max_instances_per_offer: 5" in refused(
+        problem
     )
     assert solve(replace(problem, max_instances_per_offer=5)).usd_per_hour == 5
 

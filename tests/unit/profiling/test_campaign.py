@@ -20,7 +20,9 @@ ENVIRONMENT = Environment("CPU", "genoa", (), 2, 8 << 30, "Linux", ())
 
 
 def job(variant: str, batch: int) -> Job:
-    return Job(Configuration("m" * 64, variant, variant, "d", "b", batch, 1, 2, ()), Path(variant), Path("feed"))
+    return Job(
+        Configuration("m" * 64, variant, variant, "d", "b", batch, 1, 2, ()), Path(variant), Path("feed")
+    )
 
 
 def machine(log: list[tuple[str, int, int]], ms: dict[str, float]) -> Callable[[Job, int], Measurement]:

@@ -1,4 +1,4 @@
-"""Cutting channels out of a graph gives what zeroing them at their readers' inputs gives, for random graphs."""
+"""Cutting channels out of a graph gives what zeroing them where they are read gives, for random graphs."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def spatial(n: Net, x: Image, draw: st.DrawFn) -> Image:
     if kind == "average":
         return Image(n.op("AveragePool", x.name, kernel_shape=[3, 3], pads=[1] * 4), x.channels, x.size)
     if kind == "pad":
-        y = n.op("Pad", x.name, n.ints(0, 0, 1, 0, 0, 0, 1, 1))
+        y = n.op("Pad", x.name, n.ints(0, 0, 1, 2, 0, 0, 1, 0))
         # Not straight into a pool: ONNX Runtime then fuses both into a pool it refuses.
         return Image(n.op("Relu", y), x.channels, x.size + 2)
     if kind == "nearest":
