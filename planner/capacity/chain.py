@@ -36,8 +36,9 @@ from planner.capacity.service import Array, ComplexArray, Lattice
 RADIUS_GAIN = 6.0
 """Anywhere between 1 and e^y would do for the circle. A wider one keeps off the roots that at low load lie
 just inside 1; but rounding errors grow with its B-th power, here up to e^6."""
-EDGE = 32.0
-"""Coefficients at the FFT's edge are down by e^-32, below rounding."""
+EDGE = 36.0
+"""Coefficients at the FFT's edge are down by e^-36, below rounding, and still by e^-20 where a rare
+service is so much longer than the others that the arrivals are far from normal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _circle_points(lattice: Lattice, rate_per_ns: float) -> int:
     """Enough FFT points for the longest service's arrivals and for the slowest root but the geometric one.
 
     At full load that root lies sqrt(2 pi / V) from the unit circle, with V the variance of the arrivals
-    during a batch of B, so its powers fall below rounding after 13 sqrt(V). At low load it lies close to
+    during a batch of B, so its powers fall below rounding after 14 sqrt(V). At low load it lies close to
     the unit circle, and it is the radius that makes them fall.
     """
     laws = lattice.laws
