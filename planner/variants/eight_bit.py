@@ -11,10 +11,11 @@ import onnx
 from planner.errors import VariantError
 from planner.variants.calibration import Histogram
 from planner.variants.context import Array, Context, single_feeds
-from planner.variants.graph import prepare, write
+from planner.variants.graph import write
 from planner.variants.observe import observed
 from planner.variants.opsets import raised
 from planner.variants.placement import MULTIPLY_ACCUMULATE, place
+from planner.variants.preparation import prepare
 from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.qdq import Grid, quantized, read_by
 from planner.variants.session import quiet

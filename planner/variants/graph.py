@@ -1,4 +1,4 @@
-"""Reading, walking and writing ONNX graphs, and the clean-up that every quantization needs first."""
+"""Walking and writing ONNX graphs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
-from onnx import numpy_helper
-
-from planner.variants.session import load_session, optimize
 
 # Protobuf refuses messages of 2 GiB and more; below, one file is simpler to ship.
 _ONE_FILE_BYTES = 1_500_000_000
 _MICROSOFT = "com.microsoft"
-_QDQ_OPSET = 13
-"""Per-channel DequantizeLinear begins here; ONNX Runtime writes invalid ones into older models."""
 
 
 def graphs_in(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -126,86 +120,9 @@ def with_shapes(proto: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     return onnx.load(inferred)
 
 
-def prepare(source: Path, target: Path) -> tuple[str, ...]:
-    """``source`` made ready for quantization: same inputs, outputs and meaning. Returns notes.
-
-    Opset 13 or later; batch normalizations folded and biases fused (ONNX Runtime's *basic* level, which
-    keeps to standard operators); every node named; constants as initializers; each bias a vector of one
-    owner; shapes inferred. Where ONNX Runtime cannot optimize the model, the rest still holds.
-    """
-    notes: list[str] = []
-    with TemporaryDirectory(dir=target.parent) as scratch:
-        step = Path(scratch) / "opset.onnx"
-        original = onnx.load(source, load_external_data=False)
-        opset = next((o.version for o in original.opset_import if o.domain in ("", "ai.onnx")), 1)
-        if opset < _QDQ_OPSET:
-            save(onnx.version_converter.convert_version(onnx.load(source), _QDQ_OPSET), step)
-            load_session(step)
-            notes.append(f"converted from opset {opset} to {_QDQ_OPSET}")
-        else:
-            step = source
-        try:
-            optimized = optimize(step, Path(scratch) / "basic.onnx", needs_external_data(original))
-            load_session(optimized)
-            step = optimized
-        except Exception as error:
-            notes.append(
-                f"quantized as exported: ONNX Runtime could not optimize it ({type(error).__name__})"
-            )
-        proto = onnx.load(step)
-        _tidy(proto)
-        try:
-            proto = with_shapes(proto, Path(scratch))
-        except Exception as error:
-            notes.append(f"shapes could not be inferred ({type(error).__name__})")
-        write(proto, target, source)
-    return tuple(notes)
-
-
-def _tidy(proto: onnx.ModelProto) -> None:
-    graph = proto.graph
-    name_nodes(graph)
-    constants = [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"]
-    outputs = {value.name for value in graph.output}
-    for node in constants:
-        if node.output[0] not in outputs:
-            tensor = node.attribute[0].t
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-            graph.node.remove(node)
-    _own_biases(graph)
-
-
 def name_nodes(graph: onnx.GraphProto) -> None:
     """Gives every node of the graph a name of its own."""
     taken = Counter(node.name for node in graph.node)
     for index, node in enumerate(graph.node):
         if not node.name or taken[node.name] > 1:
             node.name = f"{node.op_type}_{index}_{node.output[0]}"
-
-
-def _own_biases(graph: onnx.GraphProto) -> None:
-    """A vector for each bias, used once.
-
-    ``quantize_static`` scales a bias by its node's weights: one shared by two nodes gets two scales, and a
-    row ``[1, n]``, which ONNX Runtime leaves when it fuses MatMul and Add, breaks it.
-    """
-    weights = {i.name: i for i in graph.initializer}
-    uses = Counter(name for node in graph.node for name in node.input)
-    for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or len(node.input) < 3:
-            continue
-        bias = weights.get(node.input[2])
-        if bias is None:
-            continue
-        is_row = len(bias.dims) == 2 and bias.dims[0] == 1
-        if uses[bias.name] > 1 or is_row:
-            values = numpy_helper.to_array(bias)
-            name = f"{node.name}_bias"
-            graph.initializer.append(numpy_helper.from_array(values[0] if is_row else values, name))
-            node.input[2] = name
-    used = {name for inner in graphs_in(graph) for node in inner.node for name in node.input}
-    used |= {value.name for value in graph.output}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

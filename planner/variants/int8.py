@@ -16,9 +16,10 @@ from planner.variants.choice import choose, described
 from planner.variants.context import Array, Context, single_feeds
 from planner.variants.correction import mean_shifts
 from planner.variants.fallback import Criterion, Outcome, search, share
-from planner.variants.graph import prepare, write
+from planner.variants.graph import write
 from planner.variants.integers import IntegerWriter
 from planner.variants.placement import place
+from planner.variants.preparation import prepare
 from planner.variants.reference import Reference, split
 from planner.variants.session import quiet
 from planner.variants.weights import skeleton
@@ -46,19 +47,11 @@ class Int8:
         narrow = saturates()
         with TemporaryDirectory(dir=target.parent) as folder, quiet():
             scratch = Path(folder)
-            notes = prepare(source, scratch / "prepared.onnx")
-            best, more = _search(_on_disk(scratch / "prepared.onnx"), source, narrow, context)
+            notes = prepare(source, scratch / "float.onnx", external=True)
+            best, more = _search(scratch / "float.onnx", source, narrow, context)
             write(onnx.load(best), target, source)
         notes += more
         return (*notes, "weights in 7 bits: this CPU has no VNNI and would saturate") if narrow else notes
-
-
-def _on_disk(prepared: Path) -> Path:
-    """The same model with its weights beside it, so that candidates can share them."""
-    path = prepared.with_name("float.onnx")
-    proto = onnx.load(prepared)
-    onnx.save(proto, path, save_as_external_data=True, location="float.weights", size_threshold=1024)
-    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from planner.errors import VariantError
 from planner.variants.context import Context
-from planner.variants.graph import needs_external_data, nodes_in, prepare, write
+from planner.variants.graph import needs_external_data, nodes_in, write
 from planner.variants.int8 import saturates
+from planner.variants.preparation import prepare
 from planner.variants.session import quiet
 
 _INTEGER = ("MatMulInteger", "DynamicQuantizeLSTM", "QAttention")

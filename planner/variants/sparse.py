@@ -17,9 +17,10 @@ from onnx import numpy_helper
 
 from planner.errors import VariantError
 from planner.variants.context import Array, Context, single_feeds
-from planner.variants.graph import prepare, write
+from planner.variants.graph import write
 from planner.variants.layers import Layer, layers_of
 from planner.variants.observe import observed
+from planner.variants.preparation import prepare
 from planner.variants.pruning.reconstruction import Moments
 from planner.variants.pruning.rows import input_rows, output_rows, sample, weight_tensor
 from planner.variants.pruning.selection import rows_for

@@ -83,11 +83,14 @@ class Sink:
         self._refer(reference, offset, len(made.raw_data))
         return reference
 
-    def save(self, proto: onnx.ModelProto, source: Path) -> None:
-        """Copies what is still at ``source`` and writes the model, with the interface of ``source``."""
+    def save(self, proto: onnx.ModelProto, source: Path, folder: Path | None = None) -> None:
+        """Copies what is still external elsewhere and writes the model, with the interface of ``source``.
+
+        ``folder``: where that is, by default where ``source`` is.
+        """
         for tensor in tensors_in(proto):
             if is_external(tensor) and _extent(tensor)[0] != self._location:
-                self._copy(tensor, source.parent)
+                self._copy(tensor, folder or source.parent)
         write(proto, self._target, source)
 
     def _copy(self, tensor: onnx.TensorProto, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, gcd
+from math import ceil, gcd
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from planner.variants.pruning.labels import Labels
 from planner.variants.pruning.tracing import Layer, Trace
 
 CHANNELS, NEURONS, HEADS = "channels", "neurons", "heads"
+
+_MOST_BEYOND = 1.25
+_EXACT = 1e-9
 
 Kept = dict[tuple[str, int], "Labels"]
 """For each (tensor, axis) that gets shorter: the positions that stay, in order."""
@@ -33,13 +36,17 @@ class Group:
     read_by: tuple[Layer, ...]
 
     def removable(self, ratio: float, multiple: int) -> int:
-        """How many units go: at most ``ratio`` of them, so that the width left is a multiple of ``multiple``.
+        """How many units go for the width left to be the multiple of ``multiple`` nearest to 1 - ``ratio``.
 
-        Heads are whole already, so any number of them can stay.
+        Where that takes more than a quarter beyond ``ratio`` (8 of 16 channels for 30 %), it is the next
+        multiple up. Heads are wide already, so any number of them can stay. At least one unit stays.
         """
         step = 1 if self.kind == HEADS else multiple // gcd(multiple, self.block)
         width = len(self.units)
-        kept = -(-(width - floor(width * ratio + 1e-9)) // step) * step
+        aim = width * (1 - ratio) / step
+        kept = ceil(aim - 0.5 - _EXACT) * step
+        if kept < step or width - kept > width * ratio * _MOST_BEYOND + _EXACT:
+            kept = ceil(aim - _EXACT) * step
         return max(0, width - kept)
 
 

@@ -17,7 +17,7 @@ from planner.variants.pruning.labels import Labels
 from planner.variants.pruning.reconstruction import Matrix, inverse_gram, removal_costs, remove
 
 _ROUNDS = 48
-_RIDGE = 1e-2
+RIDGE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Compensated:
         self._weight = reader.weight.copy()
         energy = float(np.sum(self._weight * (reader.gram @ self._weight)))
         self._scale = 1 / energy if energy > 0 else 0.0
-        self._inverse = inverse_gram(reader.gram, _RIDGE)
+        self._inverse = inverse_gram(reader.gram, RIDGE)
 
     def costs(self, units: Labels) -> Matrix:
         return self._scale * removal_costs(self._inverse, self._weight, self._blocks[units])

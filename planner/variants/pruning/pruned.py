@@ -66,11 +66,12 @@ def prune(
     batch_size: int = 32,
     seed: int = 0,
 ) -> Pruned:
-    """``model`` with up to ``ratio`` of each group's channels, hidden neurons and heads cut out of the graph.
+    """``model`` with ``ratio`` of each group's channels, hidden neurons and heads cut out of the graph.
 
-    Widths left are multiples of ``multiple``, heads go whole, inputs and outputs stay as they are. What the
-    removed channels gave is refitted into the layers after them (``reconstruct``), on ``calibration``: for
-    each input an array with samples on its first axis, fed ``batch_size`` at a time. No label is needed.
+    Widths left are the nearest multiples of ``multiple`` (see ``Group.removable``), heads go whole, inputs
+    and outputs stay as they are. What the removed channels gave is refitted into the layers after them
+    (``reconstruct``), on ``calibration``: for each input an array with samples on its first axis, fed
+    ``batch_size`` at a time. No label is needed.
 
     Raises VariantError where nothing can be removed, DataError where calibration does not fit the model.
     """
@@ -81,7 +82,7 @@ def prune(
     rng = np.random.default_rng(seed)
     found = groups(t)
     counts = {g: n for g in found if (n := g.removable(ratio, multiple)) > 0}
-    notes = [*left_whole(t), *_too_narrow(found, counts, ratio, multiple)]
+    notes = [*_too_narrow(found, counts, ratio, multiple), *left_whole(t)]
     if not counts:
         raise VariantError(
             f"pruning: nothing to remove at {ratio:.0%}; {notes[0] if notes else 'no layers found'}"

@@ -116,7 +116,7 @@ def test_networks(tmp_path: Path, kind: str, count: int, left: int) -> None:
 
 def cut_by_magnitude(sparse: onnx.ModelProto, source: Path, folder: Path) -> Path:
     """The network with the same layers sparse, each by its largest weights."""
-    from planner.variants.graph import prepare
+    from planner.variants.preparation import prepare
     from planner.variants.sparse import _replace
 
     prepare(source, folder / "prepared.onnx")

@@ -513,7 +513,7 @@ def check_cut(model: onnx.ModelProto, seed: int, share: float) -> int:
 
 
 RANDOM = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 SHARES = st.sampled_from((0.25, 0.5, 0.8))
 
