@@ -314,7 +314,7 @@ def test_an_output_folder_that_cannot_be_written(write: Write, tmp_path: Path) -
 
 def test_an_interrupt_keeps_what_was_measured(write: Write, tmp_path: Path) -> None:
     # A percentile that asks for so many samples that the interrupt comes in their middle.
-    spec = write(workload={"rate_rps": 10, "slo": {"percentile": 99.99, "latency": "200ms"}})
+    spec = write(workload={"rate_rps": 10, "slo": {"percentile": 99.9999, "latency": "200ms"}})
     process = subprocess.Popen(
         [sys.executable, "-m", "planner", "plan", str(spec)],
         stdout=subprocess.PIPE,
