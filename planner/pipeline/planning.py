@@ -206,7 +206,9 @@ def _notes(
             f"Noisy: other processes kept up to {max(busy):.0%} of this machine busy while it was measured, "
             "latencies may be too high; measure again on a quiet machine (delete the profiles first)."
         )
-    if not solution.proven:
+    if solution.proven:
+        yield from solution.notes
+    else:
         yield f"Not proven optimal: stopped at the time limit, at most {solution.gap:.1%} above the optimum."
     if any(placement.pattern.extrapolated for placement in solution.placements):
         yield (
