@@ -8,7 +8,6 @@ the bias that reconstruction refits).
 from __future__ import annotations
 
 from collections import Counter
-from math import prod
 
 import numpy as np
 import onnx
@@ -19,7 +18,6 @@ from planner.variants.pruning.graph import MAIN_DOMAINS, attribute, has_subgraph
 from planner.variants.pruning.shapes import Array
 
 _NEVER_FOLDED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout", "Multinomial"}
-_LARGEST_COPIED = 1 << 14
 _LARGEST_FOLDED_BYTES = 1 << 24
 
 
@@ -33,7 +31,6 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
     _inline_constant_aliases(copy.graph)
     _fold_constants(copy)
     _fold_batch_normalizations(copy.graph)
-    _give_own_copies(copy.graph)
     drop_unused_initializers(copy.graph)
     return copy
 
@@ -102,26 +99,6 @@ def _inline_constant_aliases(graph: onnx.GraphProto) -> None:
             if name in alias:
                 node.input[k] = alias[name]
     _replace_nodes(graph, kept)
-
-
-def _give_own_copies(graph: onnx.GraphProto) -> None:
-    """Gives each reader of a small constant its own copy.
-
-    Exporters store equal constants once, such as the zero biases of many layers; widths of layers that
-    have nothing else to do with each other would then have to change together.
-    """
-    small = {t.name: t for t in graph.initializer if prod(t.dims) <= _LARGEST_COPIED}
-    read: set[str] = {name for node in graph.node for name in outer_names(node)}
-    read |= {o.name for o in graph.output}
-    for node in graph.node:
-        for k, name in enumerate(node.input):
-            if name in small and name in read:
-                copy = onnx.TensorProto()
-                copy.CopyFrom(small[name])
-                copy.name = f"{name}.{node.output[0]}.{k}"
-                graph.initializer.append(copy)
-                node.input[k] = copy.name
-            read.add(name)
 
 
 def _fold_constants(model: onnx.ModelProto) -> None:

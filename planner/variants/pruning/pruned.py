@@ -20,7 +20,6 @@ from planner.variants.pruning.normalize import normalized
 from planner.variants.pruning.refitting import refitted
 from planner.variants.pruning.selection import choose
 from planner.variants.pruning.shapes import Array
-from planner.variants.pruning.sizes import follow
 from planner.variants.pruning.surgery import cut
 from planner.variants.pruning.tracing import Trace, trace
 
@@ -53,7 +52,7 @@ class Pruned:
 def traced(model: onnx.ModelProto) -> Trace:
     """The trace of a normalized model."""
     rules = rules_pointwise.RULES | rules_layers.RULES | rules_shape.RULES
-    return trace(index(model), rules, follow)
+    return trace(index(model), rules, rules_shape.SIZE_READERS)
 
 
 def prune(

@@ -6,9 +6,8 @@ import numpy as np
 import onnx
 
 from planner.variants.pruning import reshaping
-from planner.variants.pruning.graph import attribute, constant_ints, given, label
-from planner.variants.pruning.slicing import slice_cuts
-from planner.variants.pruning.tracing import Axis, Rule, Trace
+from planner.variants.pruning.graph import Graph, attribute, constant_ints, given, input_name, label
+from planner.variants.pruning.tracing import Axis, Origin, Rule, Trace, pin_origin
 
 _LARGEST_FLAT = 1 << 22
 
@@ -16,6 +15,8 @@ _LARGEST_FLAT = 1 << 22
 def reshape(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     """Also Flatten. See ``reshaping`` for how axes are matched."""
     axes, before, after = t.of(node.input[0]), t.shape(node.input[0]), t.shape(node.output[0])
+    if _carry(t, node):
+        return _leave_sizes(t, node)
     if axes is None or before is None or after is None:
         return False
     made: list[Axis] = list(t.whole(node.output[0]) or [])
@@ -28,6 +29,8 @@ def reshape(t: Trace, i: int, node: onnx.NodeProto) -> bool:
             _reshape_block(t, node, [axes[a] for a in src], dst, made)
     for a in unmatched:
         t.pin_axis(axes[a], f"{label(node)} mixes it with an axis of unknown size")
+    if node.op_type == "Reshape":
+        _pin_unknown_sizes(t, node, after)
     t.give(node.output[0], made, label(node))
     return True
 
@@ -67,38 +70,18 @@ def _likely_axis(t: Trace, node: onnx.NodeProto, dst: list[int], sizes: list[int
     swaps, the second, so that all its groups narrow alike. Else the first.
     """
     long = [k for k, d in enumerate(sizes) if d > 1] or [0]
-    place: dict[int, int | None] = {k: dst[k] for k in long}
-    tensor = node.output[0]
-    while (reader := t.graph.only_reader(tensor)) is not None:
-        moved = _moved(t, t.graph.nodes[reader], place)
-        if moved is None:
-            break
-        place, tensor = moved, t.graph.nodes[reader].output[0]
-    readers = [t.graph.nodes[r] for r, _ in t.graph.readers.get(tensor, ())]
-    taken = {k for k, at in place.items() if at is None or any(_takes_apart(t, r, at) for r in readers)}
+    followers = [t.graph.nodes[r] for r, _ in t.graph.readers.get(node.output[0], ())]
+    position = {k: dst[k] for k in long}
+    if len(followers) == 1 and followers[0].op_type == "Transpose":
+        perm = list(attribute(followers[0], "perm", []))
+        if perm:
+            position = {k: perm.index(dst[k]) for k in long}
+            followers = [t.graph.nodes[r] for r, _ in t.graph.readers.get(followers[0].output[0], ())]
+    taken = {k for k in long if any(_takes_apart(t, f, position[k]) for f in followers)}
     free = [k for k in long if k not in taken] or long
-    if len(free) == 2 and not taken and (place[free[0]] or 0) > (place[free[1]] or 0):
+    if len(free) == 2 and not taken and position[free[0]] > position[free[1]]:
         return free[1]
     return free[0]
-
-
-def _moved(t: Trace, node: onnx.NodeProto, place: dict[int, int | None]) -> dict[int, int | None] | None:
-    """Where a node that only moves axes puts them; None for any other node."""
-    rank = len(t.shape(node.input[0]) or ())
-    if node.op_type == "Transpose":
-        order = attribute(node, "perm") or list(range(rank))[::-1]
-    elif node.op_type in ("Squeeze", "Unsqueeze"):
-        which = constant_ints(t.graph, node, 1) if given(node, 1) else attribute(node, "axes")
-        if which is None:
-            return None
-        grown = rank + len(which) if node.op_type == "Unsqueeze" else rank
-        others = [k for k in range(grown) if k not in {a % grown for a in which}]
-        order = others
-        if node.op_type == "Unsqueeze":
-            return {k: None if at is None else others[at] for k, at in place.items()}
-    else:
-        return None
-    return {k: order.index(at) if at in order else None for k, at in place.items()}
 
 
 def _takes_apart(t: Trace, node: onnx.NodeProto, axis: int) -> bool:
@@ -111,10 +94,19 @@ def _takes_apart(t: Trace, node: onnx.NodeProto, axis: int) -> bool:
     return False
 
 
+def _pin_unknown_sizes(t: Trace, node: onnx.NodeProto, shape: tuple[int | str, ...]) -> None:
+    """Known sizes of the result are rewritten after pruning; one still taken from Shape must not change."""
+    for size, origins in zip(shape, t.sizes.get(input_name(node, 1), []), strict=False):
+        if not isinstance(size, int):
+            for origin in origins:
+                pin_origin(t, origin, f"{label(node)} computes with its size")
+
+
 def expand(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     axes, shape, after = t.of(node.input[0]), t.whole(node.output[0]), t.shape(node.output[0])
     if axes is None or shape is None or after is None:
         return False
+    _pin_unknown_sizes(t, node, after)
     lead = len(shape) - len(axes)
     made = shape[:lead]
     for before, now in zip(axes, shape[lead:], strict=True):
@@ -129,6 +121,8 @@ def expand(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 def squeeze(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     axes = t.of(node.input[0])
     which = constant_ints(t.graph, node, 1) if given(node, 1) else attribute(node, "axes")
+    if _carry(t, node):
+        return _leave_sizes(t, node)
     if axes is None or which is None:
         return False
     gone = {a % len(axes) for a in which}
@@ -139,6 +133,8 @@ def squeeze(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 def unsqueeze(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     axes = t.of(node.input[0])
     which = constant_ints(t.graph, node, 1) if given(node, 1) else attribute(node, "axes")
+    if _carry(t, node):
+        return _leave_sizes(t, node)
     if axes is None or which is None:
         return False
     rank = len(axes) + len(which)
@@ -161,6 +157,8 @@ def transpose(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 
 def concat(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     parts = [t.of(name) for name in node.input]
+    if _carry(t, node):
+        return _leave_sizes(t, node)
     known = [axes for axes in parts if axes is not None]
     if len(known) < len(parts) or not known[0]:
         return False
@@ -207,6 +205,8 @@ def split(t: Trace, i: int, node: onnx.NodeProto) -> bool:
 
 def slices(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     axes = t.of(node.input[0])
+    if _carry(t, node):
+        return _leave_sizes(t, node)
     cuts, whole = slice_cuts(t.graph, node), t.whole(node.output[0])
     if axes is None or cuts is None or whole is None:
         return False
@@ -220,8 +220,41 @@ def slices(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     return True
 
 
+def slice_cuts(graph: Graph, node: onnx.NodeProto) -> dict[int, slice | None] | None:
+    """What a Slice takes along each axis that it names (None: computed); None where the axes are computed."""
+    rank = len(graph.shapes.get(node.input[0], ()))
+    if graph.opset < 10:
+        starts, ends, axes, steps = (
+            attribute(node, "starts"),
+            attribute(node, "ends"),
+            attribute(node, "axes"),
+            None,
+        )
+    else:
+        starts, ends, axes, steps = (constant_ints(graph, node, k) for k in (1, 2, 3, 4))
+        if axes is None and (given(node, 3) or starts is None):
+            return None
+    if not rank:
+        return None
+    axes = axes if axes is not None else list(range(len(starts)))
+    if starts is None or ends is None or (steps is None and given(node, 4)):
+        return {axis % rank: None for axis in axes}
+    steps = steps if steps is not None else [1] * len(starts)
+    return {
+        axis % rank: _cut(start, end, step)
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+    }
+
+
+def _cut(start: int, end: int, step: int) -> slice:
+    """ONNX means by an end below -length, going backwards, *through the first*; Python writes None."""
+    return slice(start, None if step < 0 and end < -(1 << 30) else end, step)
+
+
 def gather(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     axes, indices = t.of(node.input[0]), t.of(node.input[1])
+    if _carry(t, node):
+        return _leave_sizes(t, node)
     if axes is None or indices is None:
         return False
     axis = attribute(node, "axis", 0) % len(axes)
@@ -265,13 +298,85 @@ def space_to_depth(t: Trace, i: int, node: onnx.NodeProto) -> bool:
     return True
 
 
+def shape_of(t: Trace, i: int, node: onnx.NodeProto) -> bool:
+    rank = len(t.of(node.input[0]) or ())
+    measured = list(range(rank))[attribute(node, "start", 0) : attribute(node, "end", rank)]
+    t.sizes[node.output[0]] = [frozenset({(node.input[0], axis)}) for axis in measured]
+    return _leave_sizes(t, node)
+
+
+def carried(t: Trace, i: int, node: onnx.NodeProto) -> bool:
+    """Cast and Identity, of sizes or of anything else."""
+    axes = t.of(node.input[0])
+    if _carry(t, node):
+        return _leave_sizes(t, node)
+    if axes is None:
+        return False
+    t.give(node.output[0], list(axes), label(node))
+    return True
+
+
+def _carry(t: Trace, node: onnx.NodeProto) -> bool:
+    """Follows sizes taken from Shape through the node; False where it handles none."""
+    subjects = node.input if node.op_type == "Concat" else node.input[:1]
+    if not any(name in t.sizes for name in subjects):
+        return False
+    t.sizes[node.output[0]] = _carried_sizes(t, node)
+    return True
+
+
+def _carried_sizes(t: Trace, node: onnx.NodeProto) -> list[frozenset[Origin]]:
+    if node.op_type == "Concat":
+        return [origin for name in node.input for origin in _sizes(t, name)]
+    source = _sizes(t, node.input[0])
+    everything = frozenset[Origin]().union(*source)
+    if node.op_type == "Gather":
+        picked = t.graph.constant(node, 1)
+        return [everything] if picked is None else [source[int(k)] for k in picked.reshape(-1)]
+    if node.op_type == "Slice":
+        cut = (slice_cuts(t.graph, node) or {0: None}).get(0)
+        return source[cut] if cut is not None else [everything] * len(source)
+    return source
+
+
+def _sizes(t: Trace, tensor: str) -> list[frozenset[Origin]]:
+    if tensor in t.sizes:
+        return t.sizes[tensor]
+    shape = t.shape(tensor)
+    length = shape[0] if shape and isinstance(shape[0], int) else 1
+    return [frozenset()] * length
+
+
+def _leave_sizes(t: Trace, node: onnx.NodeProto) -> bool:
+    whole = t.whole(node.output[0])
+    t.axes[node.output[0]] = [None] if whole is None else whole
+    return True
+
+
+SIZE_READERS: dict[str, int | None] = {
+    "Cast": None,
+    "Concat": None,
+    "Expand": 1,
+    "Gather": 0,
+    "Identity": None,
+    "Reshape": None,
+    "Resize": 3,
+    "Shape": None,
+    "Slice": 0,
+    "Squeeze": 0,
+    "Unsqueeze": 0,
+}
+
 RULES: dict[str, Rule] = {
+    "Cast": carried,
     "Concat": concat,
     "DepthToSpace": depth_to_space,
     "Expand": expand,
     "Flatten": reshape,
     "Gather": gather,
+    "Identity": carried,
     "Reshape": reshape,
+    "Shape": shape_of,
     "Slice": slices,
     "SpaceToDepth": space_to_depth,
     "Split": split,

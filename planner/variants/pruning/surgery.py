@@ -19,9 +19,8 @@ from planner.variants.pruning.graph import (
 from planner.variants.pruning.groups import Kept
 from planner.variants.pruning.labels import Labels
 from planner.variants.pruning.normalize import drop_unused_initializers
+from planner.variants.pruning.rules_shape import slice_cuts
 from planner.variants.pruning.shapes import Array
-from planner.variants.pruning.sizes import TARGET_SLOT
-from planner.variants.pruning.slicing import slice_cuts
 
 
 def cut(graph: Graph, kept: Kept) -> onnx.ModelProto:
@@ -61,7 +60,9 @@ class _Surgeon:
             "Split": self._split,
             "Slice": self._slice,
             "Gather": self._gather,
-            **dict.fromkeys(TARGET_SLOT, self._sizes),
+            "Reshape": lambda node: self._sizes(node, 1),
+            "Expand": lambda node: self._sizes(node, 1),
+            "Resize": lambda node: self._sizes(node, 3),
         }
 
     def operate(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -160,9 +161,8 @@ class _Surgeon:
             node.input[1] = self._constant(f"{node.output[0]}.indices", taken)
         return [node]
 
-    def _sizes(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    def _sizes(self, node: onnx.NodeProto, slot: int) -> list[onnx.NodeProto]:
         """Writes the known sizes of the result into the input that asks for them."""
-        slot = TARGET_SLOT[node.op_type]
         target, asked = node.output[0], input_name(node, slot)
         if target not in self._touched or not asked:
             return [node]

@@ -120,26 +120,27 @@ Rule = Callable[[Trace, int, onnx.NodeProto], bool]
 """Labels the node's outputs and returns True, or returns False: then all it touches stays whole."""
 
 
-def trace(graph: Graph, rules: dict[str, Rule], follow_sizes: Rule) -> Trace:
-    """Runs ``rules`` over the graph, but for the nodes that ``follow_sizes`` takes care of."""
+def trace(graph: Graph, rules: dict[str, Rule], size_readers: dict[str, int | None]) -> Trace:
+    """Runs ``rules`` over the graph.
+
+    ``size_readers``: operators that may read sizes taken from Shape, with the input that they read them
+    at (None: any). Every other use of a size pins the axis that it measures.
+    """
     found = Trace(graph)
     for name in graph.inputs:
         _leave(found, name)
     for i, node in enumerate(graph.nodes):
-        if not follow_sizes(found, i, node):
-            _apply(found, i, node, rules)
-        for name in graph.outputs.intersection(node.output):
-            found.pin(name, f"{name} is an output of the model")
-            for origin in frozenset().union(*found.sizes.get(name, ())):
-                pin_origin(found, origin, "its size is an output of the model")
+        _pin_measured(found, i, node, size_readers)
+        rule = rules.get(node.op_type) if node.domain in MAIN_DOMAINS and not has_subgraph(node) else None
+        readable = all(found.of(name) is not None for name in node.input if name)
+        if not (rule and readable and rule(found, i, node)):
+            _leave_node(found, i, node)
+        for name in node.output:
+            if name in graph.outputs:
+                found.pin(name, f"{name} is an output of the model")
+                for origin in frozenset().union(*found.sizes.get(name, ())):
+                    pin_origin(found, origin, "its size is an output of the model")
     return found
-
-
-def _apply(found: Trace, i: int, node: onnx.NodeProto, rules: dict[str, Rule]) -> None:
-    rule = rules.get(node.op_type) if node.domain in MAIN_DOMAINS and not has_subgraph(node) else None
-    readable = all(found.of(name) is not None for name in node.input if name)
-    if not (rule and readable and rule(found, i, node)):
-        _leave_node(found, i, node)
 
 
 def _leave(found: Trace, tensor: str) -> None:
@@ -154,6 +155,16 @@ def _leave_node(found: Trace, i: int, node: onnx.NodeProto) -> None:
         if name:
             found.axes.pop(name, None)
             _leave(found, name)
+
+
+def _pin_measured(found: Trace, i: int, node: onnx.NodeProto, size_readers: dict[str, int | None]) -> None:
+    slot = size_readers.get(node.op_type, -1)
+    reads = {name for k, name in enumerate(node.input) if slot is not None and k != slot}
+    if has_subgraph(node):
+        reads |= found.graph.captured.get(i, frozenset()) | set(node.input)
+    for name in reads & found.sizes.keys():
+        for origin in frozenset().union(*found.sizes[name]):
+            pin_origin(found, origin, f"{label(node)} computes with its size")
 
 
 def pin_origin(found: Trace, origin: Origin, reason: str) -> None:
