@@ -40,8 +40,6 @@ def _share(value: object) -> float:
         raise ValueError(f"expected a share, such as 10% or 0.1, got {value!r}") from None
 
 
-DURATION_SCHEMA = {"type": "string", "pattern": r"^\s*[0-9]*\.?[0-9]+\s*(ns|us|µs|ms|s)\s*$"}
-SHARE_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9]*\.?[0-9]+%?$"}]}
 Duration = Annotated[int, BeforeValidator(_duration, json_schema_input_type=str)]
 Share = Annotated[float, BeforeValidator(_share, json_schema_input_type=float | str)]
 
