@@ -185,7 +185,7 @@ def _unbeaten(fillings: Iterable[Filling]) -> list[Filling]:
     kept: list[Filling] = []
     firsts: list[int] = []
     seconds: list[int] = []
-    for filling in sorted(fillings, key=lambda f: (-f.value, sum(f.counts), f.first, f.second, f.counts)):
+    for filling in sorted(fillings, key=lambda f: (-f.value, f.first, f.second, sum(f.counts), f.counts)):
         at = bisect_right(firsts, filling.first)
         if at and seconds[at - 1] <= filling.second:
             continue
