@@ -11,7 +11,6 @@ import numpy as np
 
 from planner.backends import backend
 from planner.domain.quality import AccuracyFloor
-from planner.errors import BackendError
 from planner.pipeline.inputs import BACKEND, Entry, Prepared
 from planner.profiling.environment import usable_cores
 from planner.quality import Dataset, Metric, assess, metric, predict_all
@@ -62,18 +61,13 @@ class _Judge:
         self._entry, self._data, self._metric = entry, data, measure
         self._baseline: list[np.ndarray] | None = None
 
-    def __call__(self, path: Path) -> float:
+    def __call__(self, path: Path, /, optimized: bool = True) -> float:
         if self._baseline is None:
             self._baseline = self._outputs(self._entry.model.path)
-        outputs = self._outputs(path)
+        outputs = self._outputs(path, optimized)
         # Only the drop counts here: no resampling for its interval.
         return assess(self._metric, outputs, self._baseline, self._data.labels, resamples=2).drop
 
-    def _outputs(self, path: Path) -> list[np.ndarray]:
-        engine = backend(BACKEND)
-        try:
-            with engine.load(path, usable_cores()) as session:
-                return predict_all(session.infer, self._data, self._entry.inputs)
-        except BackendError:
-            with engine.load(path, usable_cores(), optimized=False) as session:
-                return predict_all(session.infer, self._data, self._entry.inputs)
+    def _outputs(self, path: Path, optimized: bool = True) -> list[np.ndarray]:
+        with backend(BACKEND).load(path, usable_cores(), optimized) as session:
+            return predict_all(session.infer, self._data, self._entry.inputs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from planner.errors import VariantError
 from planner.variants.context import Context
-from planner.variants.narrowing import count_products, narrow_tensors, narrowed
+from planner.variants.narrowing import BFLOAT16, count_products, narrow_tensors, narrowed
 from planner.variants.opsets import element_types, raised, tidied
 from planner.variants.session import quiet
 from planner.variants.weights import sink_like, skeleton
@@ -32,10 +32,10 @@ class Bf16:
                 proto, notes = raised(proto, _OPSET, self.name)
             except VariantError as error:
                 notes = (str(error).removeprefix(f"{self.name}: "),)
-            notes += narrowed(tidied(proto), element_types(proto), sink, source.parent)
+            notes += narrowed(tidied(proto), element_types(proto), BFLOAT16, sink, source.parent)
             types = element_types(proto)
             sink.save(proto, source)
-        some, all_ = count_products(proto.graph.node, set(narrow_tensors(types)))
+        some, all_ = count_products(proto.graph.node, set(narrow_tensors(types, BFLOAT16)))
         if not some:
             raise VariantError(f"{self.name}: nothing to do: no convolution or product of float32 tensors")
         return (f"{some} of {all_} convolutions and products in bfloat16", *notes)

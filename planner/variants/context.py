@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,15 @@ Array = NDArray[Any]
 ALL_BACKENDS = frozenset(["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"])
 
 
+class Judge(Protocol):
+    """The drop of the metric from fp32 (0.01 = one point of a share, positive = worse) of a model's outputs.
+
+    ``optimized``: whether ONNX Runtime may fuse the graph; otherwise it runs as it is written.
+    """
+
+    def __call__(self, path: Path, /, optimized: bool = True) -> float: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """``calibration`` maps each input's name to its samples, first axis = sample.
@@ -24,9 +33,8 @@ class Context:
     A sample is the input without its batch axis. Where the model has no batch axis it is either the whole
     input, or, when the array has as many axes as the input, one row of its first, fixed axis.
 
-    ``judge`` gives the drop of the metric from fp32 (0.01 = one point of a share, positive = worse) of the
-    model in an ONNX file, on data to search with: never those that the variant's quality is reported on.
-    The file may be gone after the call. ``tolerated_drop`` is the drop to search for, None: one point.
+    ``judge`` judges the model in an ONNX file on data to search with: never those that the variant's quality
+    is reported on. The file may be gone after the call. ``tolerated_drop``: to search for, None: one point.
     Without a judge a search goes by the outputs' error on calibration samples.
     ``search_digest`` tells judges apart, data included; variants made with another are not reused.
     """
@@ -34,7 +42,7 @@ class Context:
     inputs: tuple[BoundInput, ...]
     calibration: Mapping[str, Array] | None
     seed: int = 0
-    judge: Callable[[Path], float] | None = None
+    judge: Judge | None = None
     tolerated_drop: float | None = None
     search_digest: str = ""
 
@@ -43,6 +51,7 @@ class Recipe(Protocol):
     """Reads ``source``, writes ``target`` (and its external data beside it), returns notes.
 
     A note is one line on what was left alone or decided. Raises VariantError; never touches ``source``.
+    One that ``needs_calibration`` is only applied with samples.
     ``backends`` can run what it makes, on NVIDIA GPUs from ``min_compute_capability`` on (None: on all).
     ``evaluate_unoptimized``: ONNX Runtime shows its accuracy only with graph optimizations off, because they
     fail on it, or put in arithmetic that its backends do not have.

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from planner.variants.graph import save
-from planner.variants.narrowing import narrow_tensors
+from planner.variants.narrowing import BFLOAT16, narrow_tensors
 from planner.variants.opsets import element_types
 from planner.variants.weights import skeleton
 
@@ -26,7 +26,7 @@ def emulated(made: Path, target: Path) -> bool:
     """
     proto = skeleton(made)
     types = element_types(proto)
-    narrow = set(narrow_tensors(types))
+    narrow = set(narrow_tensors(types, BFLOAT16))
     if not narrow:
         return False
     _emulate(proto.graph, narrow)
@@ -57,9 +57,7 @@ def _emulate(graph: onnx.GraphProto, narrow: set[str]) -> None:
             if name in narrow:
                 node.output[i] = name + "/exact"
                 rounded.append(
-                    helper.make_node(
-                        "Cast", [name + "/exact"], [name], f"{name}/round", to=TensorProto.BFLOAT16
-                    )
+                    helper.make_node("Cast", [name + "/exact"], [name], f"{name}/round", to=BFLOAT16.element)
                 )
         nodes += [node, *rounded]
     del graph.node[:], graph.value_info[:]

@@ -5,7 +5,7 @@ and what judges a candidate; ``search`` returns the layers to leave::
 
     def write(kept_float: frozenset[str]) -> Path: ...
 
-    criterion = Criterion.of(context, reference.error)
+    criterion = Criterion.of(context, reference.error, reference.optimized)
     outcome = search(layers, all_macs, write, reference.error, criterion, source)
     made = write(frozenset(outcome.kept_float))
     notes += outcome.notes(criterion)
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from planner.variants.context import Context
@@ -50,12 +51,16 @@ class Criterion:
     judged: bool
 
     @classmethod
-    def of(cls, context: Context, error: Error) -> Criterion:
-        """The context's judge and tolerated drop; without one, an error of a tenth (20 dB)."""
-        if context.judge is None:
+    def of(cls, context: Context, error: Error, optimized: bool = True) -> Criterion:
+        """The context's judge and tolerated drop; without one, an error of a tenth (20 dB).
+
+        ``optimized``: whether the judge may let ONNX Runtime fuse a candidate.
+        """
+        judge = context.judge
+        if judge is None:
             return cls(lambda path: error(path, None), _TOLERATED_ERROR, judged=False)
         tolerated = _TOLERATED_DROP if context.tolerated_drop is None else context.tolerated_drop
-        return cls(context.judge, tolerated, judged=True)
+        return cls(judge if optimized else partial(judge, optimized=False), tolerated, judged=True)
 
     def show(self, cost: float) -> str:
         return f"{cost:.4f}" if self.judged else f"{cost:.1%}"

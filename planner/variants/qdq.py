@@ -12,21 +12,25 @@ precision, scales included, without shifting what was quantized with them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from planner.variants.calibration import Histogram
 from planner.variants.context import Array
+from planner.variants.graph import save
 from planner.variants.placement import MULTIPLY_ACCUMULATE
+from planner.variants.pruning.normalize import drop_unused_initializers
+from planner.variants.weights import value
 
 # Worth 8-bit inputs beside the multiply-accumulates; what else lies between them only moves data.
 _ARITHMETIC = ("Add", "AveragePool", "GlobalAveragePool")
-_INT8_LEVELS = 127
+_E4M3_LEAST_EXPONENT, _E4M3_MANTISSA_BITS = -6, 3
 _LEAST_SCALE = np.float32(2.0**-40)
 
 
@@ -43,6 +47,21 @@ class Grid:
         integer = np.issubdtype(self.dtype, np.integer)
         return np.asarray((np.rint(scaled) if integer else scaled).astype(self.dtype))
 
+    def steps(self, magnitudes: Array) -> Array:
+        """How far apart the values of the grid lie around ``magnitudes``, at scale 1."""
+        if np.issubdtype(self.dtype, np.integer):
+            return np.ones_like(magnitudes)
+        exponents = np.floor(np.log2(np.maximum(magnitudes, 2.0**_E4M3_LEAST_EXPONENT)))
+        return np.asarray(np.exp2(exponents - _E4M3_MANTISSA_BITS))
+
+
+INT8 = Grid(np.dtype(np.int8), 127)
+E4M3 = Grid(np.dtype(ml_dtypes.float8_e4m3fn), 448)
+"""4 bits of exponent and 3 of mantissa: int8's speed without its narrow range.
+
+Source: Micikevicius et al., "FP8 formats for deep learning", 2022; largest value 448.
+"""
+
 
 def bfloat16_above(values: Array) -> NDArray[np.float32]:
     """The least bfloat16 that is no less than each value (0 and above), as float32."""
@@ -50,7 +69,7 @@ def bfloat16_above(values: Array) -> NDArray[np.float32]:
     return np.asarray((bits + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def read_by(graph: onnx.GraphProto, chosen: Sequence[str]) -> dict[str, list[int]]:
+def read_by(graph: onnx.GraphProto, chosen: Collection[str]) -> dict[str, list[int]]:
     """Which inputs of each ``chosen`` node (by name) to quantize: their activations; weights not counted."""
     weights = {i.name for i in graph.initializer}
     makers = {t: n for n in graph.node for t in n.output}
@@ -72,64 +91,88 @@ def _is_sum(node: onnx.NodeProto | None) -> bool:
     return node is not None and node.op_type in MULTIPLY_ACCUMULATE
 
 
-def quantized(
-    graph: onnx.GraphProto,
-    inputs: Mapping[str, Sequence[int]],
-    scales: Mapping[str, float],
-    grid: Grid,
-) -> None:
-    """Puts the pairs into ``graph``, in place: ``inputs`` of nodes by name, with the scale of each tensor.
+@dataclass(slots=True)
+class PairWriter:
+    """Writes versions of ``source``, a skeleton whose external weights lie in ``folder``, with pairs.
 
-    Weights of multiply-accumulates are stored on the grid, one scale an output channel.
+    What it writes goes to ``folder`` too and shares those weights. Weights of multiply-accumulates are stored
+    on the grid, one scale an output channel; each is quantized once, however many versions there are.
     """
-    weights = {i.name: i for i in graph.initializer}
-    done: set[str] = set()
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        for i in inputs.get(node.name, ()):
-            tensor = node.input[i]
-            if tensor not in done:
-                done.add(tensor)
-                nodes += _pair(graph, tensor, scales[tensor], grid)
-            node.input[i] = _dequantized(tensor)
-        if node.name in inputs and node.op_type in MULTIPLY_ACCUMULATE:
-            weight, axis = node.input[1], channel_axis(node)
-            stem = f"{weight}@{axis}"
-            if stem not in done:
-                done.add(stem)
-                nodes.append(_stored(graph, weights[weight], axis, stem, grid))
-            node.input[1] = _dequantized(stem)
-        nodes.append(node)
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
+
+    source: onnx.ModelProto
+    folder: Path
+    grid: Grid
+    _stored: dict[str, tuple[Array, NDArray[np.float32]]] = field(default_factory=dict)
+
+    def write(self, inputs: Mapping[str, Sequence[int]], scales: Mapping[str, float], path: Path) -> Path:
+        """``inputs``: which ones of nodes, by name, to quantize; ``scales`` of the tensors that these are."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.source)
+        graph = proto.graph
+        nodes = list(self._nodes(graph, inputs, scales))
+        del graph.node[:], graph.value_info[:]
+        graph.node.extend(nodes)
+        drop_unused_initializers(graph)
+        path.with_name(path.name + ".data").unlink(missing_ok=True)
+        save(proto, path)
+        return path
+
+    def _nodes(
+        self, graph: onnx.GraphProto, inputs: Mapping[str, Sequence[int]], scales: Mapping[str, float]
+    ) -> Iterator[onnx.NodeProto]:
+        weights = {i.name: i for i in graph.initializer}
+        done: set[str] = set()
+        for node in graph.node:
+            for i in inputs.get(node.name, ()):
+                tensor = node.input[i]
+                if tensor not in done:
+                    done.add(tensor)
+                    yield from self._pair(graph, tensor, scales[tensor])
+                node.input[i] = _dequantized(tensor)
+            if node.name in inputs and node.op_type in MULTIPLY_ACCUMULATE:
+                weight, axis = node.input[1], channel_axis(node)
+                stem = f"{weight}@{axis}"
+                if stem not in done:
+                    done.add(stem)
+                    yield self._weight(graph, weights[weight], axis, stem)
+                node.input[1] = _dequantized(stem)
+            yield node
+
+    def _pair(self, graph: onnx.GraphProto, tensor: str, scale: float) -> list[onnx.NodeProto]:
+        parameters = [f"{tensor}/scale", f"{tensor}/zero"]
+        arrays = [_scale_above(np.array(scale)), np.zeros((), self.grid.dtype)]
+        graph.initializer.extend(
+            numpy_helper.from_array(a, n) for a, n in zip(arrays, parameters, strict=True)
+        )
+        q, dq = f"{tensor}/q", _dequantized(tensor)
+        return [
+            helper.make_node("QuantizeLinear", [tensor, *parameters], [q], q),
+            helper.make_node("DequantizeLinear", [q, *parameters], [dq], dq),
+        ]
+
+    def _weight(
+        self, graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int, stem: str
+    ) -> onnx.NodeProto:
+        if stem not in self._stored:
+            values = value(weight, self.folder).astype(np.float32)
+            others = tuple(a for a in range(values.ndim) if a != axis)
+            scale = _scale_above(np.abs(values).max(others, keepdims=True) / self.grid.limit)
+            self._stored[stem] = self.grid.quantize(values, scale), scale.reshape(-1)
+        q, scale = self._stored[stem]
+        names = [f"{stem}/q", f"{stem}/scale", f"{stem}/zero"]
+        arrays = [q, scale, np.zeros(scale.size, self.grid.dtype)]
+        graph.initializer.extend(numpy_helper.from_array(a, n) for a, n in zip(arrays, names, strict=True))
+        dq = _dequantized(stem)
+        return helper.make_node("DequantizeLinear", names, [dq], dq, axis=axis)
+
+
+def _scale_above(scale: Array) -> NDArray[np.float32]:
+    """1 where all that is scaled is 0: half precision cannot hold the least scale."""
+    return np.asarray(np.where(scale > 0, bfloat16_above(scale), np.float32(1)))
 
 
 def _dequantized(stem: str) -> str:
     return f"{stem}/dq"
-
-
-def _pair(graph: onnx.GraphProto, tensor: str, scale: float, grid: Grid) -> list[onnx.NodeProto]:
-    parameters = [f"{tensor}/scale", f"{tensor}/zero"]
-    graph.initializer.append(numpy_helper.from_array(bfloat16_above(np.array(scale)), parameters[0]))
-    graph.initializer.append(numpy_helper.from_array(np.zeros((), grid.dtype), parameters[1]))
-    q, dq = f"{tensor}/q", _dequantized(tensor)
-    return [
-        helper.make_node("QuantizeLinear", [tensor, *parameters], [q], q),
-        helper.make_node("DequantizeLinear", [q, *parameters], [dq], dq),
-    ]
-
-
-def _stored(
-    graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int, stem: str, grid: Grid
-) -> onnx.NodeProto:
-    values = numpy_helper.to_array(weight).astype(np.float32)
-    others = tuple(a for a in range(values.ndim) if a != axis)
-    scale = bfloat16_above(np.abs(values).max(others, keepdims=True) / grid.limit)
-    names = [f"{stem}/q", f"{stem}/scale", f"{stem}/zero"]
-    arrays = [grid.quantize(values, scale), scale.reshape(-1), np.zeros(scale.size, grid.dtype)]
-    graph.initializer.extend(numpy_helper.from_array(a, n) for a, n in zip(arrays, names, strict=True))
-    dq = _dequantized(stem)
-    return helper.make_node("DequantizeLinear", names, [dq], dq, axis=axis)
 
 
 def channel_axis(node: onnx.NodeProto) -> int:
@@ -137,25 +180,3 @@ def channel_axis(node: onnx.NodeProto) -> int:
     if node.op_type == "Conv" or any(a.name == "transB" and a.i for a in node.attribute):
         return 0
     return 1
-
-
-def int8_reach(histogram: Histogram) -> float:
-    """The magnitude at which to clip for the least mean squared error on a symmetric 8-bit grid.
-
-    As ``calibration.best_range``, with both ends equally far from 0.
-    """
-    widest = max(-histogram.low, histogram.high)
-    occupied = histogram.counts > 0
-    magnitudes, counts = np.abs(histogram.centres()[occupied]), histogram.counts[occupied]
-
-    def error(reach: float) -> float:
-        beyond = np.maximum(magnitudes - reach, 0)
-        rounding = (reach / _INT8_LEVELS) ** 2 / 12
-        return float(np.where(beyond == 0, rounding, beyond**2) @ counts)
-
-    return float(min((widest * s for s in np.linspace(1.0, 0.02, 99)), key=error))
-
-
-def full_reach(histogram: Histogram) -> float:
-    """The largest magnitude seen: a float grid is as fine near 0 however far it reaches."""
-    return max(-histogram.low, histogram.high)

@@ -14,13 +14,12 @@ from planner.errors import SpecError
 from planner.variants import lowrank, prune
 from planner.variants.bf16 import Bf16
 from planner.variants.context import Context, Recipe
-from planner.variants.fp8 import Fp8
+from planner.variants.eight_bit import FP8, INT8_TENSORRT
 from planner.variants.fp16 import Fp16
 from planner.variants.fp32 import Fp32
 from planner.variants.int4 import Int4, Int4TensorRT
 from planner.variants.int8 import Int8
 from planner.variants.int8_dynamic import Int8Dynamic
-from planner.variants.int8_tensorrt import Int8TensorRT
 from planner.variants.lowrank import LowRank
 from planner.variants.prune import Prune
 from planner.variants.sparse import Sparse
@@ -28,8 +27,8 @@ from planner.variants.sparse import Sparse
 _RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
-        Fp32(), Int8(), Int8Dynamic(), Int8TensorRT(), Int4(), Int4TensorRT(),
-        Fp16(), Bf16(), Fp8(), Sparse(),
+        Fp32(), Int8(), Int8Dynamic(), INT8_TENSORRT, Int4(), Int4TensorRT(),
+        Fp16(), Bf16(), FP8, Sparse(),
     )
 }  # fmt: skip
 # Called <family>-N, with the N that each allows.

@@ -51,8 +51,7 @@ class Sparse:
     evaluate_unoptimized = False
 
     def apply(self, source: Path, target: Path, context: Context) -> tuple[str, ...]:
-        if not context.calibration:
-            raise VariantError(f"{self.name}: needs calibration samples; name them in the spec")
+        assert context.calibration
         with TemporaryDirectory(dir=target.parent) as folder, quiet():
             scratch = Path(folder)
             notes = prepare(source, scratch / "prepared.onnx")

@@ -6,11 +6,13 @@ not how fast they are there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import network_models
 import numpy as np
+import onnx
 import pytest
 
 from planner.variants import Context, bind, read_model, recipe
@@ -62,7 +64,12 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     else:
         network_models.transformer(path, layers=1)
         samples = rng.integers(0, 100, (16, 12))
-    return path, Context(bind(read_model(path), {"N": "batch"}), {"x": samples})
+    return path, Context(bind(read_model(path), {"N": "batch"}), {"x": samples}, judge=content)
+
+
+def content(path: Path, /, optimized: bool = True) -> float:
+    """A judge that nothing disappoints, so that every layer is quantized."""
+    return 0.0
 
 
 @pytest.mark.parametrize(
@@ -78,7 +85,10 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "prune-30",
         "int8-tensorrt+fp16",
         "int8-tensorrt+bf16",
+        "fp8+fp16",
         "fp8+bf16",
+        "sparse-2:4+fp16",
+        "prune-30+fp16",
         "lowrank-25+fp16",
         "sparse-2:4+fp8",
         "prune-30+int8-tensorrt+bf16",
@@ -90,7 +100,34 @@ def test_engines_build(network: tuple[Path, Context], tmp_path: Path, name: str)
     assert refusal(tmp_path / "model.onnx", "SM89", sparse="sparse" in name) == ""
 
 
-@pytest.mark.parametrize("name", ["int4-tensorrt", "int4-tensorrt+bf16", "prune-30+sparse-2:4+int8-tensorrt"])
+@pytest.mark.parametrize("half", ["", "+fp16", "+bf16"])
+@pytest.mark.parametrize("name", ["int8-tensorrt", "fp8"])
+def test_engines_with_some_layers_left_float_build(
+    network: tuple[Path, Context], tmp_path: Path, name: str, half: str
+) -> None:
+    source, used = network
+    least = 3
+
+    def judge(path: Path, /, optimized: bool = True) -> float:
+        """Asks for some products that read no quantized data."""
+        graph = onnx.load(path).graph
+        made = {t for n in graph.node if n.op_type == "DequantizeLinear" for t in n.output}
+        products = [n for n in graph.node if n.op_type in ("Conv", "Gemm", "MatMul")]
+        constant = {i.name for i in graph.initializer} | made
+        plain = sum(not made & {*n.input} and n.input[1] in constant for n in products)
+        return 0.0 if plain >= least else 1.0
+
+    notes = recipe(name + half).apply(source, tmp_path / "model.onnx", replace(used, judge=judge))
+    assert any("left float for accuracy" in note for note in notes)
+    assert judge(tmp_path / "model.onnx") == 0.0
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert any(n.op_type == "QuantizeLinear" for n in graph.node)
+    assert refusal(tmp_path / "model.onnx", "SM89") == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["int4-tensorrt", "int4-tensorrt+fp16", "int4-tensorrt+bf16", "prune-30+sparse-2:4+int8-tensorrt"]
+)
 def test_engines_of_a_transformer_build(tmp_path: Path, name: str) -> None:
     source = network_models.transformer(tmp_path / "m.onnx", layers=1)
     tokens = np.random.default_rng(0).integers(0, 100, (16, 12))
@@ -103,7 +140,7 @@ def test_old_opsets_build(tmp_path: Path) -> None:
     source = network_models.residual(tmp_path / "m.onnx", opset=11)
     images = np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32)
     used = Context(bind(read_model(source), {"N": "batch"}), {"x": images})
-    for name in ("bf16", "int8-tensorrt", "fp8"):
+    for name in ("fp16", "bf16", "int8-tensorrt", "int8-tensorrt+fp16", "fp8"):
         recipe(name).apply(source, tmp_path / "model.onnx", used)
         assert refusal(tmp_path / "model.onnx", "SM89") == "", name
 

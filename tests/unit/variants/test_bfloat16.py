@@ -15,7 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 from planner.errors import VariantError
 from planner.variants import Context, recipe
 from planner.variants.emulation import emulated
-from planner.variants.opsets import element_types
 
 NOTHING = Context((), None)
 BF16 = ml_dtypes.bfloat16
@@ -171,20 +170,3 @@ def test_what_runs_itself_needs_no_emulation(tmp_path: Path) -> None:
     source = network_models.residual(tmp_path / "m.onnx")
     assert not emulated(source, tmp_path / "evaluation.onnx")
     assert not (tmp_path / "evaluation.onnx").exists()
-
-
-def test_quantization_follows_into_bfloat16(tmp_path: Path) -> None:
-    """No cast tears Q and DQ pairs from their kernels: their scales turn narrow, losing nothing."""
-    from planner.variants import bind, read_model
-
-    source = network_models.residual(tmp_path / "m.onnx")
-    used = Context(bind(read_model(source), {"N": "batch"}), {"x": normal(16, 3, 16, 16)})
-    made = tmp_path / "model.onnx"
-    recipe("int8-tensorrt+bf16").apply(source, made, used)
-    proto = onnx.load(made)
-    types = element_types(proto)
-    makers = {t: n for n in proto.graph.node for t in n.output}
-    for node in proto.graph.node:
-        if node.op_type in ("Conv", "Gemm"):
-            assert all(makers[t].op_type == "DequantizeLinear" for t in node.input[:2])
-            assert {types[t] for t in node.input} == {TensorProto.BFLOAT16}

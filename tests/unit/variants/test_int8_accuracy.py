@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import network_models
 import numpy as np
 import onnx
 import onnxruntime
@@ -61,25 +62,8 @@ def calibrated(model: Model, x: Array, **more: object) -> Context:
     return Context(bind(model, {model.inputs[0].shape[0]: "batch"}), {"x": x}, **more)  # type: ignore
 
 
-def layered(path: Path, culprit: int | None, layers: int = 6, width: int = 32) -> Model:
-    """Gemm and ReLU, six times. The culprit reads a channel a thousand times as large as the others, and
-    scales it down again: no 8-bit grid holds both, whatever it clips.
-    """
-    rng = np.random.default_rng(3)
-    weights: dict[str, Array] = {}
-    nodes = []
-    for i in range(layers):
-        weights[f"w{i}"] = rng.standard_normal((width, width)) / np.sqrt(width / 2)
-        weights[f"b{i}"] = rng.standard_normal(width) / 10
-        before = "x" if i == 0 else f"r{i - 1}"
-        nodes.append(helper.make_node("Gemm", [before, f"w{i}", f"b{i}"], [f"g{i}"], f"layer{i}"))
-        if i < layers - 1:
-            nodes.append(helper.make_node("Relu", [f"g{i}"], [f"r{i}"], f"relu{i}"))
-    if culprit is not None:
-        weights[f"w{culprit - 1}"][:, 0] *= 1000
-        weights[f"b{culprit - 1}"][0] *= 1000
-        weights[f"w{culprit}"][0] /= 1000
-    return saved(path, nodes, weights, [width], f"g{layers - 1}")
+def layered(path: Path, culprit: int | None) -> Model:
+    return read_model(network_models.layered(path, culprit))
 
 
 def samples(count: int, *shape: int, seed: int = 0) -> Array:

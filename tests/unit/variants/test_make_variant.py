@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -238,9 +239,12 @@ def test_values_beyond_half_precision_stay_in_float32(tmp_path: Path) -> None:
     weights = {"big": normal(16, 16) * 30000, "small": normal(16, 16) / 30000, "w": normal(16, 8)}
     model = dense(tmp_path / "m.onnx", nodes, weights)
     variant = make_variant(model, "fp16", context(model), tmp_path)
-    assert variant.notes == ("2 nodes with values above 32752 kept in float32",)
+    assert variant.notes == (
+        "1 of 3 convolutions and products in float16",
+        "2 nodes with values above 32752 kept in float32",
+    )
     kinds = {i.name: i.data_type for i in onnx.load(variant.path).graph.initializer}
-    assert kinds == {"big": TensorProto.FLOAT, "small": TensorProto.FLOAT, "w": TensorProto.FLOAT16}
+    assert kinds == {"big": TensorProto.FLOAT, "small": TensorProto.FLOAT, "w.fp16": TensorProto.FLOAT16}
 
 
 class Faulty:
@@ -309,9 +313,13 @@ def test_a_failure_leaves_the_earlier_result(
     assert kept.path.is_file()
 
 
-def test_int8_asks_for_calibration(conv: Model, tmp_path: Path) -> None:
-    with pytest.raises(VariantError, match="int8: needs calibration samples"):
-        make_variant(conv, "int8", Context(context(conv).inputs, None), tmp_path)
+@pytest.mark.parametrize(
+    "name", ["int8", "int8-tensorrt", "fp8", "sparse-2:4", "lowrank-50", "prune-30+fp16"]
+)
+def test_calibration_is_asked_for(conv: Model, tmp_path: Path, name: str) -> None:
+    assert recipe(name).needs_calibration
+    with pytest.raises(VariantError, match=f"{re.escape(name)}: needs calibration samples"):
+        make_variant(conv, name, Context(context(conv).inputs, None), tmp_path)
     assert make_variant(conv, "fp16", Context(context(conv).inputs, None), tmp_path).path.is_file()
 
 
