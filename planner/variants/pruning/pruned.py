@@ -58,7 +58,7 @@ def traced(model: onnx.ModelProto) -> Trace:
 def prune(
     model: onnx.ModelProto,
     ratio: float,
-    calibration: Mapping[str, Array],
+    calibration: Mapping[str, Array] | Sequence[Feed],
     *,
     reconstruct: bool = True,
     importance: Importance = "activation",
@@ -71,7 +71,7 @@ def prune(
     Widths left are the nearest multiples of ``multiple`` (see ``Group.removable``), heads go whole, inputs
     and outputs stay as they are. What the removed channels gave is refitted into the layers after them
     (``reconstruct``), on ``calibration``: for each input an array with samples on its first axis, fed
-    ``batch_size`` at a time. No label is needed.
+    ``batch_size`` at a time; or feeds, where a sample is a whole input. No label is needed.
 
     Raises VariantError where nothing can be removed, DataError where calibration does not fit the model.
     """

@@ -24,6 +24,7 @@ from planner.variants.pruning.rows import (
     output_rows,
     output_width,
     sample,
+    token_mask,
     weight_matrix,
     weight_tensor,
 )
@@ -64,11 +65,12 @@ def refitted(
     graph = index(model)
     stages = _stages(fits)
     fed = _affordable(t.graph, graph, stages, fed)
+    masks = {name} if (name := token_mask(t.graph)) else set[str]()
     whole_walk, walk = Walk(t.graph, fed), Walk(graph, fed)
     for k, stage in enumerate(stages):
         goals, sources = _tensors(stages[k:])
         whole_walk.to(_after(t.graph, _tensors([stage])[0]), goals)
-        walk.to(_after(graph, _tensors([stage])[1]), sources)
+        walk.to(_after(graph, _tensors([stage])[1]), sources | masks)
         regressions = [_Regression(t.graph, graph, fit, kept) for fit in stage]
         _observe(regressions, whole_walk.held, walk.held, rng)
         for regression in regressions:
@@ -184,6 +186,7 @@ class _Regression:
     def __init__(self, whole: Graph, graph: Graph, fit: Fit, kept: Kept) -> None:
         self.node = graph.nodes[graph.makers[whole.nodes[fit.layer.node].output[0]]]
         self._graph, self._fit, self._kept = graph, fit, kept
+        self._mask = token_mask(whole) or ""
         self._groups = attribute(self.node, "group", 1)
         self._weight = graph.constants[fit.layer.weight]
         self._bias = fit.layer.bias or input_name(self.node, 2) or None
@@ -207,7 +210,7 @@ class _Regression:
             goal = np.take(goal, self._kept[layer.target, layer.target_axis], layer.target_axis)
         if self._fit.skip is not None:
             goal = goal - sources[self._fit.skip]
-        taken = sample(self.node, goal, limit, rng)
+        taken = sample(self.node, goal, limit, rng, sources.get(self._mask))
         x = input_rows(self.node, sources[layer.source], self._weight, taken)
         y = output_rows(self.node, goal, taken)
         parts = zip(np.split(x, self._groups, 1), np.split(y, self._groups, 1), strict=True)

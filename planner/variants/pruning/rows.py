@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 import onnx
 
-from planner.variants.pruning.graph import attribute
+from planner.variants.pruning.graph import Graph, attribute
 from planner.variants.pruning.labels import Labels
 from planner.variants.pruning.shapes import Array
 
@@ -54,6 +54,9 @@ def _turned(node: onnx.NodeProto) -> bool:
     return bool(node.op_type == "Gemm" and attribute(node, "transB", 0))
 
 
+_MASK_NAMES = ("attention_mask", "input_mask")
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Which output positions of one batch are looked at: flat indices, in ``shape`` without channels."""
@@ -62,12 +65,35 @@ class Sample:
     shape: tuple[int, ...]
 
 
-def sample(node: onnx.NodeProto, target: Array, limit: int, rng: np.random.Generator) -> Sample:
-    """At most ``limit`` output positions, drawn without replacement."""
+def sample(
+    node: onnx.NodeProto, target: Array, limit: int, rng: np.random.Generator, mask: Array | None = None
+) -> Sample:
+    """At most ``limit`` output positions, drawn without replacement.
+
+    Of tokens only those for which ``mask`` [batch, length] is not 0: what becomes of padding is of no matter.
+    """
     shape = target.shape[:1] + target.shape[2:] if _slides(node) else target.shape[:-1]
-    count = prod(shape)
-    picks = np.arange(count) if count <= limit else np.sort(rng.choice(count, limit, replace=False))
+    if mask is not None and mask.shape == shape and mask.any():
+        among = np.flatnonzero(mask)
+    else:
+        among = np.arange(prod(shape))
+    picks = among if len(among) <= limit else np.sort(rng.choice(among, limit, replace=False))
     return Sample(picks, shape)
+
+
+def token_mask(graph: Graph) -> str | None:
+    """The input that is 1 for tokens and 0 for padding; None where none is, or more than one.
+
+    Known by the name that exporters of transformers give it, its integers and its axes, batch and length.
+    """
+    found = [
+        name
+        for name in graph.inputs
+        if name.lower().endswith(_MASK_NAMES)
+        and len(graph.shapes.get(name, ())) == 2
+        and np.issubdtype(graph.dtypes[name], np.integer)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def output_rows(node: onnx.NodeProto, target: Array, chosen: Sample) -> Array:

@@ -11,7 +11,7 @@ from planner.variants.pruning.groups import Group
 from planner.variants.pruning.importance import Reader, least_by_activation, least_by_magnitude
 from planner.variants.pruning.labels import Labels
 from planner.variants.pruning.reconstruction import Matrix
-from planner.variants.pruning.rows import input_rows, sample, weight_matrix, window_of
+from planner.variants.pruning.rows import input_rows, sample, token_mask, weight_matrix, window_of
 from planner.variants.pruning.shapes import Array
 from planner.variants.pruning.tracing import Layer, Trace
 
@@ -118,11 +118,12 @@ def _grams(
     """Centred XᵀX of each layer's inputs (its diagonal where that is too large), by node."""
     sums = {layer.node: _Sums.zeros(len(_matrix(t, layer))) for layer in layers}
     tensors = [name for layer in layers for name in (layer.source, t.graph.nodes[layer.node].output[0])]
-    for values in batches(t.graph, tensors, fed):
+    mask = token_mask(t.graph)
+    for values in batches(t.graph, [*tensors, mask] if mask else tensors, fed):
         for layer in layers:
             node, weight = t.graph.nodes[layer.node], t.graph.constants[layer.weight]
             quota = -(-rows_for(sums[layer.node].x.size) // len(fed))
-            taken = sample(node, values[node.output[0]], quota, rng)
+            taken = sample(node, values[node.output[0]], quota, rng, values.get(mask or ""))
             sums[layer.node].add(input_rows(node, values[layer.source], weight, taken))
     return {node: s.centred() for node, s in sums.items()}
 

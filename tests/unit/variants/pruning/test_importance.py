@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.variants.pruning.importance import RIDGE, Reader, least_by_activation, least_by_magnitude
@@ -28,6 +28,7 @@ def error_without(x: np.ndarray, weight: np.ndarray, gone: tuple[int, ...], bloc
     return float(np.square(x[:, left] @ best - x @ weight).sum())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.sampled_from((1, 2)))
 def test_one_unit_is_the_best_one(seed: int, block: int) -> None:
     rng = np.random.default_rng(seed)
@@ -50,6 +51,7 @@ def test_what_others_can_express_goes_though_its_weights_are_large() -> None:
     assert error_without(x, weight, tuple(gone)) < 1e-2 * np.square(x @ weight).sum()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100))
 def test_the_second_unit_is_the_best_beside_the_first(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -28,6 +28,7 @@ class Net:
     opset: int
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
+    parameters: dict[tuple[float, tuple[int, ...]], list[str]] = field(default_factory=dict)
     count: int = 0
 
     def name(self, what: str) -> str:
@@ -54,7 +55,12 @@ class Net:
         return self.constant((self.rng.normal(size=shape) / np.sqrt(fan)).astype(np.float32))
 
     def around(self, center: float, *shape: int) -> str:
-        return self.constant((center + 0.3 * self.rng.uniform(-1, 1, shape)).astype(np.float32))
+        """A parameter; one of the same shape and center may be stored once for both."""
+        known = self.parameters.setdefault((center, shape), [])
+        if not known or self.rng.integers(3):
+            made = self.constant((center + 0.3 * self.rng.uniform(-1, 1, shape)).astype(np.float32))
+            known.append(made)
+        return known[-1]
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
         return self.ops(kind, *inputs, outputs=outputs, **attributes)[0]
