@@ -5,8 +5,19 @@ request spends, ``search`` the highest rate at which that stays within the budge
 mathematics, its errors and how it was checked.
 """
 
+from planner.capacity.intervals import CapacityInterval, capacity_interval
 from planner.capacity.search import Capacity, capacity
-from planner.capacity.servings import service_times, servings
+from planner.capacity.servings import candidate_id, service_times, servings
 from planner.capacity.sojourn import sojourn_percentile_ns, sojourn_tail
 
-__all__ = ["Capacity", "capacity", "service_times", "servings", "sojourn_percentile_ns", "sojourn_tail"]
+__all__ = [
+    "Capacity",
+    "CapacityInterval",
+    "candidate_id",
+    "capacity",
+    "capacity_interval",
+    "service_times",
+    "servings",
+    "sojourn_percentile_ns",
+    "sojourn_tail",
+]

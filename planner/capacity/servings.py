@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from planner.capacity.search import Capacity, capacity
 from planner.domain.plan import Serving
 from planner.domain.problem import Candidate, Rejection
-from planner.domain.profile import Profile
+from planner.domain.profile import Configuration, Profile
 from planner.domain.workload import Workload
 from planner.units import format_ms
 
@@ -34,12 +34,17 @@ def servings(
     return accepted, rejected
 
 
+def candidate_id(largest: Configuration, device: str) -> str:
+    """What a candidate is called, by its largest batch size and what it is priced as."""
+    return f"{largest.variant}/{largest.backend}/{device}/t{largest.threads}/b{largest.batch_size}"
+
+
 def service_times(profiles: Iterable[Profile], stretch: float = 1.0) -> Service:
-    """Measured latencies by batch size, each multiplied by ``stretch``."""
+    """Service times by batch size, measured or imported, each multiplied by ``stretch``."""
     return {
-        p.configuration.batch_size: p.samples_ns
+        p.configuration.batch_size: p.service_ns
         if stretch == 1.0
-        else tuple(round(ns * stretch) for ns in p.samples_ns)
+        else tuple(round(ns * stretch) for ns in p.service_ns)
         for p in profiles
     }
 
@@ -71,7 +76,7 @@ def _serving(
     packed = _capacity(profiles, workload, 1.0 + packing_derating)
     usable = 1.0 - slo.headroom
     candidate = Candidate(
-        id=f"{largest.variant}/{largest.backend}/{device}/t{largest.threads}/b{largest.batch_size}",
+        id=candidate_id(largest, device),
         workload=workload.name,
         variant=largest.variant,
         backend=largest.backend,

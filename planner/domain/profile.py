@@ -1,4 +1,4 @@
-"""Raw latencies of a configuration, and the environment they were taken in."""
+"""Latencies of a configuration, raw or as published, and the environment they were taken in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+from planner.domain.published import Published
 from planner.errors import SupportError
 
 CONFIDENCE = 0.99
@@ -26,7 +27,10 @@ def samples_for(percentile: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Everything that can change a latency and is not the configuration."""
+    """Everything that can change a latency and is not the configuration.
+
+    Of imported profiles (``imported_environment``) only libraries and source are known.
+    """
 
     cpu_model: str
     cpu_architecture: str
@@ -60,6 +64,8 @@ class Configuration:
     """How many copies ran side by side while the samples were taken."""
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     """Shape of each input at this batch size, by name."""
+    model: str = ""
+    """What the source of an imported profile calls the model, of which there is no file to hash."""
 
     def describe(self) -> str:
         threads = "thread" if self.threads == 1 else "threads"
@@ -68,20 +74,57 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Samples are kept, statistics derived. All replicas' samples are pooled."""
+    """Samples are kept, statistics derived. All replicas' samples are pooled.
+
+    An *imported* profile has a ``source``, and may hold what was ``published`` in place of samples. Raises
+    ValueError unless it holds one of the two.
+    """
 
     configuration: Configuration
     environment: Environment
     samples_ns: tuple[int, ...]
     memory_bytes: int
-    """Peak resident memory of one replica's process: runtime, weights and activations."""
+    """Peak resident memory of one replica's process: runtime, weights and activations; 0 where an imported
+    profile does not say."""
     taken_at: str
-    """ISO 8601, UTC."""
+    """ISO 8601, UTC; empty where an imported profile does not say."""
     foreign_load: float | None = None
     """Share of the machine that other processes kept busy while the samples were taken, where known."""
+    fresh: int = 0
+    """How many samples, the last ones, were taken after the configuration had been chosen for a plan."""
+    source: str = ""
+    """Where the figures come from; empty: measured by the planner, here or on another machine."""
+    published: Published | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.samples_ns) == (self.published is not None):
+            raise ValueError("a profile holds samples or published percentiles, one of the two")
+        if self.published is not None and not self.source:
+            raise ValueError("published percentiles need the source they come from")
+
+    @property
+    def samples(self) -> int | None:
+        """How many there are; None where only percentiles are known."""
+        return None if self.published else len(self.samples_ns)
+
+    @property
+    def service_ns(self) -> tuple[int, ...]:
+        """Equally likely service times for the capacity: the samples to promise by, or the conservative step
+        distribution through the percentiles published."""
+        return self.published.steps_ns() if self.published else self.judged_ns
+
+    @property
+    def judged_ns(self) -> tuple[int, ...]:
+        """The samples to promise by: the fresh ones where there are any; being chosen flatters the rest."""
+        return self.samples_ns[-self.fresh :] if self.fresh else self.samples_ns
 
     def percentile_ns(self, percentile: float) -> int:
-        """The empirical percentile (nearest rank). Raises SupportError without enough samples."""
+        """The empirical percentile (nearest rank), or the published one.
+
+        Raises SupportError without enough samples, or where it was not published.
+        """
+        if self.published is not None:
+            return self._published_ns(self.published, percentile)
         needed = samples_for(percentile)
         if len(self.samples_ns) < needed:
             raise SupportError(
@@ -92,4 +135,24 @@ class Profile:
         return ordered[math.ceil(percentile / 100 * len(ordered)) - 1]
 
     def mean_ns(self) -> float:
-        return sum(self.samples_ns) / len(self.samples_ns)
+        """Raises SupportError where it was not published."""
+        if self.published is None:
+            return sum(self.samples_ns) / len(self.samples_ns)
+        if self.published.mean_ns is None:
+            raise SupportError(f"{self.configuration.describe()}: no mean was published by {self.source}")
+        return self.published.mean_ns
+
+    def _published_ns(self, published: Published, percentile: float) -> int:
+        known = dict(published.percentiles_ns)
+        if percentile not in known:
+            given = ", ".join(f"p{level:g}" for level in known)
+            raise SupportError(
+                f"{self.configuration.describe()}: p{percentile:g} is not known, {self.source} gives "
+                f"{given}; ask for one of those"
+            )
+        return known[percentile]
+
+
+def imported_environment(source: str, libraries: tuple[tuple[str, str], ...]) -> Environment:
+    """What imported profiles belong to: each source is one, and none is an environment of the planner's."""
+    return Environment("", "", (), 0, 0, f"imported: {source}", libraries)

@@ -87,10 +87,12 @@ def solve(
     *,
     may_serve: MayServe = anywhere,
     solver: Solver = run_highs,
+    break_ties: bool = True,
 ) -> Solution:
     """The cheapest fleet, or the best found within the time limit (``proven`` tells).
 
-    ``may_serve`` keeps candidates from offers. Among equally cheap fleets the choice is that of ``ties``.
+    ``may_serve`` keeps candidates from offers. Among equally cheap fleets the choice is that of ``ties``, or,
+    without ``break_ties``, the solver's.
     Raises InfeasibleError naming what blocks every plan, or where the time is over before any was found;
     CatalogError for a price that is none; InputError where workloads share instances in too many ways.
     """
@@ -102,7 +104,7 @@ def solve(
     formulation = reduced(whole)
     counts, answer = _solve_exactly(formulation, start + time_limit_s, solver)
     notes: list[str] = []
-    if answer.status == OPTIMAL:
+    if answer.status == OPTIMAL and break_ties:
         counts, note = _untied(formulation, counts)
         notes += note
     placements, cost = place(problem, formulation, counts)

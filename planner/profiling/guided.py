@@ -64,6 +64,8 @@ class Bounded:
     level: Level
     capacity_rps: float
     """Without headroom. ``inf`` where nothing is known."""
+    packed_rps: float
+    """The same with service times stretched, for replicas that share an instance with more than measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,15 @@ class Measures:
 
     ``floor_ns``: a latency that no engine can be below, 0 where none is known. ``probe``: a few iterations of
     each batch size. ``full``: as many samples as the percentile asked for needs, fresh ones where ``again``.
-    ``capacity_rps``: the most that service times take within the SLO, 0 where nothing holds it.
+    ``capacity_rps``: the most that service times take within the SLO, 0 where nothing holds it; and the same
+    with all of them multiplied by ``stretch``.
     """
 
     floor_ns: Callable[[Configuration], float]
     probe: Callable[[Group], Mapping[Configuration, Samples]]
     full: Callable[[Group, int, bool], Mapping[Configuration, Samples]]
-    capacity_rps: Callable[[Service, int], float]
+    capacity_rps: Callable[[Service, int], tuple[float, float]]
+    stretch: float = 1.0
 
 
 Solve = Callable[[Sequence[Bounded]], "frozenset[Choice] | None"]
@@ -107,7 +111,7 @@ class _Knowledge:
     full: dict[Configuration, Samples] = field(default_factory=dict)
     fresh: dict[Configuration, Samples] = field(default_factory=dict)
     levels: dict[int, Level] = field(default_factory=dict)
-    capacities: dict[int, float] = field(default_factory=dict)
+    capacities: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 def guide(
@@ -128,7 +132,7 @@ def guide(
     for known in knowledge.values():
         for count in range(1, len(known.group.configurations) + 1):
             known.levels[count] = Level.GUESSED
-            known.capacities[count] = _throughput(known, count)
+            known.capacities[count] = _throughput(known, count, measures.stretch)
     last = Level.CONFIRMED if confirm else Level.MEASURED
     for choice in always:
         _attempt(knowledge, failed, choice, Level.MEASURED, measures)
@@ -178,7 +182,8 @@ def _probe(known: _Knowledge, measures: Measures) -> None:
     known.probed = True
     for count, level in known.levels.items():
         if level < Level.PROBED:
-            known.levels[count], known.capacities[count] = Level.PROBED, _throughput(known, count)
+            known.levels[count] = Level.PROBED
+            known.capacities[count] = _throughput(known, count, measures.stretch)
 
 
 def _measure(known: _Knowledge, count: int, measures: Measures, again: bool) -> None:
@@ -186,9 +191,9 @@ def _measure(known: _Knowledge, count: int, measures: Measures, again: bool) -> 
     (known.fresh if again else known.full).update(taken)
 
 
-def _capacity(known: _Knowledge, count: int, level: Level, measures: Measures) -> float:
+def _capacity(known: _Knowledge, count: int, level: Level, measures: Measures) -> tuple[float, float]:
     if level <= Level.PROBED:
-        return _throughput(known, count)
+        return _throughput(known, count, measures.stretch)
     service = {c.batch_size: _service(known, c, i, level) for i, c in enumerate(known.group.prefix(count))}
     return measures.capacity_rps(service, known.group.configurations[count - 1].batch_size)
 
@@ -201,18 +206,18 @@ def _service(known: _Knowledge, configuration: Configuration, index: int, level:
     return (max(round(known.floors_ns[index]), 1),)
 
 
-def _throughput(known: _Knowledge, count: int) -> float:
+def _throughput(known: _Knowledge, count: int, stretch: float) -> tuple[float, float]:
     """The most that full batches give, of any size up to this one; a queue can only take less."""
     rates = [
         c.batch_size * NS_PER_S / floor if floor > 0 else float("inf")
         for c, floor in zip(known.group.prefix(count), known.floors_ns, strict=False)
     ]
-    return max(rates)
+    return max(rates), max(rates) / stretch
 
 
 def _bounds(knowledge: Mapping[str, _Knowledge]) -> tuple[Bounded, ...]:
     return tuple(
-        Bounded(Choice(name, count), level, known.capacities[count])
+        Bounded(Choice(name, count), level, *known.capacities[count])
         for name, known in knowledge.items()
         for count, level in known.levels.items()
     )

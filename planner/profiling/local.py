@@ -48,7 +48,7 @@ def measure_locally(job: Job, samples: int) -> Measurement:
     """Run the configuration's replicas side by side in processes of their own and time them."""
     configuration = job.configuration
     with running(
-        job.engine, configuration.backend, configuration.threads, configuration.replicas, job.feed
+        job.engine, configuration.backend, configuration.threads, configuration.replicas, [job.feed]
     ) as replicas:
         return replicas.measure(samples, timeout_s=60.0 + 10.0 * samples)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from statistics import median
 from time import perf_counter_ns
 
 from planner.backends.base import Feed, Session
@@ -13,19 +14,32 @@ Clock = Callable[[], int]
 
 WARMUP_INFERENCES = 5
 WARMUP_NS = NS_PER_S // 4
+WARMUP_AT_MOST_NS = 10 * NS_PER_S
+WINDOW_NS = NS_PER_S // 20
+SETTLED = 0.02
+"""The medians of two windows, one after the other, differ by no more than this share."""
 
 
 def warm_up(session: Session, feed: Feed, clock: Clock = perf_counter_ns) -> int:
-    """Run at least ``WARMUP_INFERENCES`` and for ``WARMUP_NS``; returns how many inferences that took.
+    """Run until the running median settles, for at least a quarter of a second; returns how many it took.
 
-    First inferences allocate arenas and fault in weights; they say nothing about serving.
+    First inferences allocate arenas and fault in weights, and clocks rise; they say nothing about serving.
+    What has not settled after 10 s and ten inferences never will.
     """
     start = clock()
-    count = 0
-    while count < WARMUP_INFERENCES or clock() - start < WARMUP_NS:
-        session.infer(feed)
-        count += 1
-    return count
+    count, before = 0, None
+    while True:
+        window: list[int] = []
+        begin = clock()
+        while len(window) < WARMUP_INFERENCES or clock() - begin < WINDOW_NS:
+            window += sample(session, feed, 1, clock)
+        count += len(window)
+        now = median(window)
+        settled = before is not None and abs(now - before) <= SETTLED * before
+        spent = clock() - start
+        if spent >= WARMUP_NS and (settled or spent >= WARMUP_AT_MOST_NS):
+            return count
+        before = now
 
 
 def sample(session: Session, feed: Feed, count: int, clock: Clock = perf_counter_ns) -> list[int]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,21 +36,22 @@ class Measurement:
 
 
 class Replicas:
-    """Running worker processes, all with the same engine and feed. Made by ``running``."""
+    """Running worker processes, all with the same engine and inputs. Made by ``running``."""
 
     def __init__(self, workers: list[_Worker], cpu_s: float) -> None:
         self._workers = workers
         self._cpu_s = cpu_s
 
-    def measure(self, samples: int, timeout_s: float) -> Measurement:
-        """At least ``samples`` latencies, an equal share from each replica, all under load together.
+    def measure(self, samples: int, timeout_s: float, feed: int = 0) -> Measurement:
+        """At least ``samples`` latencies of the input number ``feed``, an equal share from each replica, all
+        under load together.
 
         Raises BackendError where a replica fails, dies, or does not answer within ``timeout_s``.
         """
         share = -(-samples // len(self._workers))
         before = machine_times()
         for worker in self._workers:
-            worker.ask(share)
+            worker.ask(feed, share)
         deadline = time.monotonic() + timeout_s
         answers = [worker.answer(deadline - time.monotonic()) for worker in self._workers]
         after = machine_times()
@@ -65,15 +66,19 @@ class Replicas:
 
 
 @contextmanager
-def running(engine: Path, backend: str, threads: int, replicas: int, feed: Path) -> Iterator[Replicas]:
+def running(
+    engine: Path, backend: str, threads: int, replicas: int, feeds: Sequence[Path]
+) -> Iterator[Replicas]:
     """Start ``replicas`` workers on ``engine`` and wait until all have loaded it; end them on exit.
+
+    ``feeds``: an ``.npz`` for each input that they are to be timed with.
 
     Raises BackendError where one cannot load it.
     """
     workers: list[_Worker] = []
     try:
         # Started one after the other, yet loading at the same time.
-        workers.extend(_Worker(engine, backend, threads, feed) for _ in range(replicas))
+        workers.extend(_Worker(engine, backend, threads, feeds) for _ in range(replicas))
         deadline = time.monotonic() + LOAD_TIMEOUT_S
         loaded = [worker.answer(deadline - time.monotonic()) for worker in workers]
         yield Replicas(workers, sum(answer["cpu_ns"] for answer in loaded) / NS_PER_S)
@@ -83,8 +88,13 @@ def running(engine: Path, backend: str, threads: int, replicas: int, feed: Path)
 
 
 class _Worker:
-    def __init__(self, engine: Path, backend: str, threads: int, feed: Path) -> None:
-        job = {"engine": str(engine), "backend": backend, "threads": threads, "feed": str(feed)}
+    def __init__(self, engine: Path, backend: str, threads: int, feeds: Sequence[Path]) -> None:
+        job = {
+            "engine": str(engine),
+            "backend": backend,
+            "threads": threads,
+            "feeds": [str(feed) for feed in feeds],
+        }
         self._engine = engine.name
         self._process = subprocess.Popen(
             [sys.executable, "-m", "planner.profiling.worker", json.dumps(job)],
@@ -103,10 +113,10 @@ class _Worker:
             self._answers.put(line)
         self._answers.put("")
 
-    def ask(self, samples: int) -> None:
+    def ask(self, feed: int, samples: int) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"samples": samples}) + "\n")
+            self._process.stdin.write(json.dumps({"feed": feed, "samples": samples}) + "\n")
             self._process.stdin.flush()
         except OSError:
             raise BackendError(f"{self._engine}: the replica's process has died") from None

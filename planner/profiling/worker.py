@@ -1,9 +1,10 @@
 """One replica in a process of its own: loads an engine and times it when told to.
 
 A crash or a hang of a native library ends this process and nothing else. The parent speaks JSON lines:
-``{"samples": n}`` asks for n latencies; the answer holds ``samples_ns``, ``memory_bytes`` and ``cpu_ns``, the
-process's CPU time so far. Having answered, the replica keeps inferring untimed until the next line, so that
-its neighbours are measured under load to their last sample. End of input ends the process.
+``{"feed": k, "samples": n}`` asks for n latencies with its k-th input; the answer holds ``samples_ns``,
+``memory_bytes`` and ``cpu_ns``, the process's CPU time so far. Having answered, the replica keeps inferring
+untimed until the next line, so that its neighbours are measured under load to their last sample. End of
+input ends the process.
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ def main() -> None:
     answers = _claim_stdout()
     job = json.loads(sys.argv[1])
     try:
-        with np.load(job["feed"], allow_pickle=False) as arrays:
-            feed = {name: arrays[name] for name in arrays.files}
+        feeds = [_read(path) for path in job["feeds"]]
         with backend(job["backend"]).load(Path(job["engine"]), job["threads"]) as session:
             _answer(answers, {"cpu_ns": time.process_time_ns()})
-            _serve(session, feed, answers)
+            _serve(session, feeds, answers)
     except PlannerError as error:
         _answer(answers, {"error": str(error)})
     except Exception as error:
@@ -43,7 +43,12 @@ def main() -> None:
         _answer(answers, {"error": f"{Path(job['engine']).name}: {reason}"})
 
 
-def _serve(session: Session, feed: Feed, answers: TextIO) -> None:
+def _read(path: str) -> Feed:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _serve(session: Session, feeds: list[Feed], answers: TextIO) -> None:
     requests: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -52,12 +57,14 @@ def _serve(session: Session, feed: Feed, answers: TextIO) -> None:
         requests.put("")
 
     threading.Thread(target=read, daemon=True).start()
-    warm = False
+    warm: set[int] = set()
     while line := requests.get():
-        if not warm:
+        request = json.loads(line)
+        number, feed = request["feed"], feeds[request["feed"]]
+        if number not in warm:
             warm_up(session, feed)
-            warm = True
-        samples = sample(session, feed, json.loads(line)["samples"])
+            warm.add(number)
+        samples = sample(session, feed, request["samples"])
         answer = {
             "samples_ns": samples,
             "memory_bytes": _peak_memory_bytes(),

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from planner.domain.profile import Configuration, Environment, Profile
+from planner.domain.published import Published
 from planner.errors import StoreError
 from planner.store.files import replace_text, writable_folder
+from planner.store.names import in_path
 
+# 2: imported profiles: source, published (percentiles in place of samples), configuration.model; fresh
 # 1: first format
-PROFILE_SCHEMA = 1
+PROFILE_SCHEMA = 2
+_READ = (1, 2)
 
 
 class ProfileStore:
@@ -27,34 +32,51 @@ class ProfileStore:
 
     def find(self, configuration: Configuration, environment: Environment) -> Profile | None:
         """The profile of exactly this configuration in exactly this environment, or None."""
-        path = self._path(configuration, environment)
+        path = self.path_of(configuration, environment)
         return read_profile(path) if path.exists() else None
 
     def put(self, profile: Profile) -> Path:
         """Write ``profile``, in place of an older one of the same configuration and environment."""
-        path = self._path(profile.configuration, profile.environment)
+        path = self.path_of(profile.configuration, profile.environment)
         writable_folder(path.parent)
         replace_text(path, json.dumps(_to_json(profile), separators=(",", ":")))
         return path
 
     def all(self) -> list[Profile]:
         """Every profile, in the order of the file names."""
-        return [read_profile(path) for path in sorted(self.folder.glob("*/*.json"))]
+        return [read_profile(path) for path in self._files()]
 
-    def _path(self, configuration: Configuration, environment: Environment) -> Path:
-        text = json.dumps([_configuration_to_json(configuration), environment.id], sort_keys=True)
+    def each(self) -> Iterator[tuple[Path, Profile | StoreError]]:
+        """Every file with its profile, or with what is wrong with it."""
+        for path in self._files():
+            try:
+                yield path, read_profile(path)
+            except StoreError as error:
+                yield path, error
+
+    def path_of(self, configuration: Configuration, environment: Environment) -> Path:
+        """The file of this configuration in this environment, whether there is one or not."""
+        described = _configuration_to_json(configuration)
+        if not configuration.model:
+            # As schema 1 had it: what was measured before is found again.
+            del described["model"]
+        text = json.dumps([described, environment.id], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
-        name = f"{configuration.variant}-b{configuration.batch_size}-t{configuration.threads}-{key}.json"
-        return self.folder / configuration.model_sha256[:12] / name
+        variant = in_path(configuration.variant)
+        name = f"{variant}-b{configuration.batch_size}-t{configuration.threads}-{key}.json"
+        return self.folder / in_path(configuration.model or configuration.model_sha256[:12]) / name
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*/*.json") if not path.name.startswith("."))
 
 
 def read_profile(path: Path) -> Profile:
     """Raises StoreError where the file is not a profile of a known schema."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != PROFILE_SCHEMA:
+        if content["schema"] not in _READ:
             raise StoreError(
-                f"{path}: profile schema {content['schema']}, this planner reads {PROFILE_SCHEMA}; "
+                f"{path}: profile schema {content['schema']}, this planner reads up to {PROFILE_SCHEMA}; "
                 "move the file away and measure again"
             )
         return _from_json(content)
@@ -75,6 +97,7 @@ def _configuration_to_json(configuration: Configuration) -> dict[str, Any]:
         "threads": configuration.threads,
         "replicas": configuration.replicas,
         "shapes": {name: list(shape) for name, shape in configuration.shapes},
+        "model": configuration.model,
     }
 
 
@@ -96,15 +119,29 @@ def _to_json(profile: Profile) -> dict[str, Any]:
         "taken_at": profile.taken_at,
         "memory_bytes": profile.memory_bytes,
         "foreign_load": profile.foreign_load,
+        "fresh": profile.fresh,
+        "source": profile.source,
+        "published": _published_to_json(profile.published),
         "samples_ns": list(profile.samples_ns),
+    }
+
+
+def _published_to_json(published: Published | None) -> dict[str, Any] | None:
+    if published is None:
+        return None
+    return {
+        "percentiles_ns": [list(pair) for pair in published.percentiles_ns],
+        "mean_ns": published.mean_ns,
+        "throughput_rps": published.throughput_rps,
     }
 
 
 def _from_json(content: dict[str, Any]) -> Profile:
     configuration, environment = content["configuration"], content["environment"]
     samples = tuple(content["samples_ns"])
-    if not samples or not all(isinstance(ns, int) and ns > 0 for ns in samples):
+    if not all(isinstance(ns, int) and ns > 0 for ns in samples):
         raise ValueError("samples_ns must be positive whole numbers")
+    published = content.get("published")
     return Profile(
         configuration=Configuration(
             model_sha256=configuration["model_sha256"],
@@ -116,6 +153,7 @@ def _from_json(content: dict[str, Any]) -> Profile:
             threads=configuration["threads"],
             replicas=configuration["replicas"],
             shapes=tuple((name, tuple(shape)) for name, shape in configuration["shapes"].items()),
+            model=configuration.get("model", ""),
         ),
         environment=Environment(
             cpu_model=environment["cpu_model"],
@@ -130,4 +168,14 @@ def _from_json(content: dict[str, Any]) -> Profile:
         memory_bytes=content["memory_bytes"],
         taken_at=content["taken_at"],
         foreign_load=content["foreign_load"],
+        fresh=content.get("fresh", 0),
+        source=content.get("source", ""),
+        published=published and _published_from_json(published),
     )
+
+
+def _published_from_json(content: dict[str, Any]) -> Published:
+    pairs = [(float(level), ns) for level, ns in content["percentiles_ns"]]
+    if not all(isinstance(ns, int) for _, ns in pairs):
+        raise ValueError("percentiles_ns must hold whole numbers of ns")
+    return Published(tuple(pairs), content["mean_ns"], content["throughput_rps"])

@@ -49,10 +49,11 @@ class Bench:
             lambda c: min(self.samples[c]) * 0.5 if floor else 0.0, self._probe, self._full, self.capacity_rps
         )
 
-    def capacity_rps(self, service: Mapping[int, Sequence[int]], largest: int) -> float:
+    def capacity_rps(self, service: Mapping[int, Sequence[int]], largest: int) -> tuple[float, float]:
         """Throughput of the best batch size whose worst case, twice, is within the budget."""
         able = [b / (sum(s) / len(s)) for b, s in service.items() if 2 * max(s) <= self.budget_ns]
-        return max(able, default=0.0) * 1e9
+        best = max(able, default=0.0) * 1e9
+        return best, best
 
     def _probe(self, group: Group) -> dict[Configuration, tuple[int, ...]]:
         if group.name in self.broken:
@@ -88,7 +89,7 @@ def exhaustive_cost(bench: Bench, market: Market) -> float:
         Bounded(
             Choice(group.name, count),
             Level.MEASURED,
-            bench.capacity_rps(
+            *bench.capacity_rps(
                 {c.batch_size: bench.samples[c] for c in group.prefix(count)}, 2 ** (count - 1)
             ),
         )

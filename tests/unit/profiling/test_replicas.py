@@ -36,7 +36,7 @@ def children() -> list[int]:
 def test_samples_come_from_all_replicas_and_nothing_stays_behind(
     tiny_model: LabelledModel, feed: Path
 ) -> None:
-    with running(tiny_model.model, "onnxruntime", 1, 2, feed) as replicas:
+    with running(tiny_model.model, "onnxruntime", 1, 2, [feed]) as replicas:
         first = replicas.measure(31, timeout_s=60)
         second = replicas.measure(10, timeout_s=60)
         assert len(children()) >= 2
@@ -49,7 +49,7 @@ def test_samples_come_from_all_replicas_and_nothing_stays_behind(
 
 def test_memory_is_the_replica_s_own(tiny_model: LabelledModel, feed: Path) -> None:
     ballast = np.ones(400 << 20, np.uint8)
-    with running(tiny_model.model, "onnxruntime", 1, 1, feed) as replicas:
+    with running(tiny_model.model, "onnxruntime", 1, 1, [feed]) as replicas:
         assert replicas.measure(1, timeout_s=60).memory_bytes < ballast.nbytes
 
 
@@ -57,7 +57,7 @@ def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path, feed: Path) ->
     broken = onnx_models.truncated(tmp_path / "broken.onnx")
     with (
         pytest.raises(BackendError, match=r"broken\.onnx") as caught,
-        running(broken, "onnxruntime", 1, 1, feed),
+        running(broken, "onnxruntime", 1, 1, [feed]),
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -66,14 +66,14 @@ def test_an_engine_that_does_not_load_is_one_line(tmp_path: Path, feed: Path) ->
 def test_a_wrong_feed_is_one_line(tiny_model: LabelledModel, tmp_path: Path) -> None:
     np.savez(tmp_path / "feed.npz", x=np.zeros((2, 5), np.float32))
     with (
-        running(tiny_model.model, "onnxruntime", 1, 1, tmp_path / "feed.npz") as replicas,
+        running(tiny_model.model, "onnxruntime", 1, 1, [tmp_path / "feed.npz"]) as replicas,
         pytest.raises(BackendError, match=r"model\.onnx"),
     ):
         replicas.measure(1, timeout_s=60)
 
 
 def test_a_killed_replica_is_told_by_its_signal(tiny_model: LabelledModel, feed: Path) -> None:
-    with running(tiny_model.model, "onnxruntime", 1, 1, feed) as replicas:
+    with running(tiny_model.model, "onnxruntime", 1, 1, [feed]) as replicas:
         (worker,) = children()
         os.kill(worker, signal.SIGSEGV)
         with pytest.raises(BackendError, match="signal 11"):
@@ -81,7 +81,7 @@ def test_a_killed_replica_is_told_by_its_signal(tiny_model: LabelledModel, feed:
 
 
 def test_a_hanging_replica_is_given_up(tiny_model: LabelledModel, feed: Path) -> None:
-    with running(tiny_model.model, "onnxruntime", 1, 1, feed) as replicas:
+    with running(tiny_model.model, "onnxruntime", 1, 1, [feed]) as replicas:
         (worker,) = children()
         os.kill(worker, signal.SIGSTOP)
         with pytest.raises(BackendError, match="hang"):
