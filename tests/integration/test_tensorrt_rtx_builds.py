@@ -8,50 +8,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import network_models
 import numpy as np
 import onnx
 import pytest
 
+from planner.backends.tensorrt import BuildOptions, Order, import_library
+from planner.backends.tensorrt.build import build
+from planner.errors import BackendError
 from planner.variants import Context, bind, read_model, recipe
 
-trt: Any = pytest.importorskip("tensorrt_rtx")
+pytest.importorskip("tensorrt_rtx")
 
-
-class Silent(trt.ILogger):  # type: ignore[misc]
-    """Keeps what TensorRT says instead of printing it."""
-
-    def __init__(self) -> None:
-        trt.ILogger.__init__(self)
-        self.errors: list[str] = []
-
-    def log(self, severity: Any, message: str) -> None:
-        if severity <= trt.ILogger.ERROR:
-            self.errors.append(message)
+RTX = "tensorrt-rtx"
 
 
 def refusal(path: Path, capability: str, *, sparse: bool = False) -> str:
-    """Why TensorRT builds no engine of ``path`` for ``capability`` (SM89, ...); empty where it does."""
-    logger = Silent()
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        return "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, capability), 0)
-    if sparse:
-        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        sizes = [[size if d < 0 else d for d in tensor.shape] for size in (1, 4, 8)]
-        profile.set_shape(tensor.name, *sizes)
-    config.add_optimization_profile(profile)
-    return "" if builder.build_serialized_network(network, config) else "; ".join(logger.errors)
+    """Why TensorRT builds no engine of ``path`` for ``capability`` (8.9, ...); empty where it does."""
+    options = BuildOptions(sparse_weights=sparse, capabilities=(capability,))
+    order = Order("", bind(read_model(path), {"N": "batch"}), (1, 4, 8), options)
+    try:
+        built = build(import_library(RTX), path, order, order.options.capabilities)
+    except BackendError as error:
+        return str(error)
+    assert built.plan and built.outputs == ("logits",)
+    return ""
 
 
 @pytest.fixture(scope="module", params=["residual", "transformer"])
@@ -97,7 +79,7 @@ def content(path: Path, /, optimized: bool = True) -> float:
 def test_engines_build(network: tuple[Path, Context], tmp_path: Path, name: str) -> None:
     source, used = network
     recipe(name).apply(source, tmp_path / "model.onnx", used)
-    assert refusal(tmp_path / "model.onnx", "SM89", sparse="sparse" in name) == ""
+    assert refusal(tmp_path / "model.onnx", "8.9", sparse="sparse" in name) == ""
 
 
 @pytest.mark.parametrize("half", ["", "+fp16", "+bf16"])
@@ -122,7 +104,7 @@ def test_engines_with_some_layers_left_float_build(
     assert judge(tmp_path / "model.onnx") == 0.0
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert any(n.op_type == "QuantizeLinear" for n in graph.node)
-    assert refusal(tmp_path / "model.onnx", "SM89") == ""
+    assert refusal(tmp_path / "model.onnx", "8.9") == ""
 
 
 @pytest.mark.parametrize(
@@ -133,7 +115,7 @@ def test_engines_of_a_transformer_build(tmp_path: Path, name: str) -> None:
     tokens = np.random.default_rng(0).integers(0, 100, (16, 12))
     used = Context(bind(read_model(source), {"N": "batch"}), {"x": tokens})
     recipe(name).apply(source, tmp_path / "model.onnx", used)
-    assert refusal(tmp_path / "model.onnx", "SM89", sparse="sparse" in name) == ""
+    assert refusal(tmp_path / "model.onnx", "8.9", sparse="sparse" in name) == ""
 
 
 def test_old_opsets_build(tmp_path: Path) -> None:
@@ -142,16 +124,16 @@ def test_old_opsets_build(tmp_path: Path) -> None:
     used = Context(bind(read_model(source), {"N": "batch"}), {"x": images})
     for name in ("fp16", "bf16", "int8-tensorrt", "int8-tensorrt+fp16", "fp8"):
         recipe(name).apply(source, tmp_path / "model.onnx", used)
-        assert refusal(tmp_path / "model.onnx", "SM89") == "", name
+        assert refusal(tmp_path / "model.onnx", "8.9") == "", name
 
 
 @pytest.mark.parametrize(
     ("name", "capability", "below"),
     [
-        ("bf16", "SM80", "SM75"),
-        ("int8-tensorrt+fp16", "SM75", None),
-        ("fp8", "SM89", "SM86"),
-        ("int4-tensorrt", "SM80", "SM75"),
+        ("bf16", "8.0", "7.5"),
+        ("int8-tensorrt+fp16", "7.5", None),
+        ("fp8", "8.9", "8.6"),
+        ("int4-tensorrt", "8.0", "7.5"),
     ],
 )
 def test_the_least_capability_is_the_one_that_builds(
@@ -163,6 +145,6 @@ def test_the_least_capability_is_the_one_that_builds(
     chosen = recipe(name)
     chosen.apply(source, tmp_path / "model.onnx", used)
     least = chosen.min_compute_capability
-    assert least is not None and capability == f"SM{least[0]}{least[1]}"
+    assert least is not None and capability == f"{least[0]}.{least[1]}"
     assert refusal(tmp_path / "model.onnx", capability) == ""
     assert below is None or refusal(tmp_path / "model.onnx", below) != ""
