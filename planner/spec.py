@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from planner.domain.quality import AccuracyFloor
+from planner.domain.quality import AccuracyFloor, DeclaredAccuracy
 from planner.domain.workload import FleetLimits, Slo, Workload
 from planner.errors import SpecError
 from planner.units import parse_duration_ns, parse_share
@@ -71,6 +71,13 @@ class CandidateSection(_Section):
     )
 
 
+class DeclaredSection(_Section):
+    """The accuracy of a variant, from somewhere else."""
+
+    value: Share
+    source: str = Field(min_length=1, description="Where the value comes from; shown beside it.")
+
+
 class AccuracySection(_Section):
     metric: str = Field("agreement", description="See docs/metrics.md; or `module:function`.")
     minimum: Share | None = Field(
@@ -79,6 +86,9 @@ class AccuracySection(_Section):
     max_drop: Share | None = Field(None, description="How much worse than fp32 the metric may be, absolute.")
     judge: Literal["interval", "point"] = Field(
         "interval", description="What must hold the floor: the interval's lower end, or the estimate."
+    )
+    declared: dict[str, DeclaredSection] = Field(
+        {}, description="With imported profiles, of which no accuracy can be measured: that of each variant."
     )
 
     @model_validator(mode="after")
@@ -89,6 +99,17 @@ class AccuracySection(_Section):
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{key}: expected a number of 0 or more, got {value:g}")
         return self
+
+
+class ImportedSection(_Section):
+    """Profiles that were measured elsewhere, or published, in place of a model."""
+
+    profiles: str = Field(description="A CSV file or profile store, or the name of reference profiles.")
+    model: str | None = Field(None, description="Which model's, where there are several.")
+    sold_as: dict[str, str] = Field(
+        {},
+        description="The catalog's device for a device of the profiles, where they are called differently.",
+    )
 
 
 class SloSection(_Section):
@@ -132,7 +153,8 @@ class FleetSection(_Section):
 class PlanFile(_Section):
     """plan.yaml."""
 
-    model: str = Field(description="Path of the ONNX model.")
+    model: str | None = Field(None, description="Path of the ONNX model.")
+    imported: ImportedSection | None = Field(None, description="In place of a model: profiles of one.")
     dimensions: dict[str, int | Literal["batch"]] = Field(
         {}, description="Binds each dynamic dimension of the inputs to a size, or to `batch`."
     )
@@ -145,6 +167,11 @@ class PlanFile(_Section):
     recipes: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = Field(
         "auto", description="Variants to make; auto: those that make sense for the model and the backends."
     )
+    backends: list[str] = Field(
+        ["onnxruntime"],
+        min_length=1,
+        description="What runs the engines on this machine; see docs/devices.md for those there are.",
+    )
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4, 8], min_length=1)
     threads: Literal["auto"] | list[Annotated[int, Field(ge=1)]] = Field(
         "auto", description="Threads of one replica; auto: powers of two up to this machine's cores."
@@ -152,6 +179,30 @@ class PlanFile(_Section):
     fleet: FleetSection = Field(default_factory=lambda: FleetSection.model_validate({}))
     output: str = Field("plan", description="Output folder.")
     profiles: str | None = Field(None, description="Profile store; defaults to `profiles` in the output.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PlanFile:
+        if self.model is None and self.imported is None:
+            raise ValueError("model: missing; see planner schema plan")
+        if self.imported is None:
+            if self.accuracy.declared:
+                raise ValueError("accuracy.declared is for imported profiles; a model's accuracy is measured")
+            return self
+        for key in (
+            "model",
+            "candidates",
+            "dimensions",
+            "data",
+            "recipes",
+            "backends",
+            "batch_sizes",
+            "threads",
+        ):
+            if key in self.model_fields_set:
+                raise ValueError(f"{key}: not together with imported, which has no model to make variants of")
+        if not self.accuracy.declared:
+            raise ValueError("accuracy.declared: missing; imported profiles need it for each variant")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +217,16 @@ class Entrant:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """Profiles in place of a model. ``profiles`` is a file or folder, or the name of reference profiles."""
+
+    profiles: str
+    model: str | None
+    sold_as: tuple[tuple[str, str], ...]
+    declared: tuple[DeclaredAccuracy, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """plan.yaml as values. Paths are absolute; ``base`` is the file's folder."""
 
@@ -173,11 +234,12 @@ class Spec:
     base: Path
     sha256: str
     entrants: tuple[Entrant, ...]
-    """The main model first, then the further candidates."""
+    """The main model first, then the further candidates; none where profiles are imported."""
     random_samples: int
     workload: Workload
     recipes: tuple[str, ...] | None
     """None: those that make sense for each model and the backends."""
+    backends: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     threads: tuple[int, ...] | None
     """None: powers of two up to the machine's cores."""
@@ -186,6 +248,7 @@ class Spec:
     catalog: Path | None
     output: Path
     profiles: Path
+    imported: Imported | None = None
 
 
 def json_schema() -> dict[str, Any]:
@@ -218,7 +281,7 @@ def _to_values(path: Path, sha256: str, file: PlanFile) -> Spec:
     output = base / file.output
     slo = file.workload.slo
     workload = Workload(
-        name=file.workload.name or Path(file.model).stem,
+        name=file.workload.name or _default_name(file),
         rate_rps=file.workload.rate_rps,
         slo=Slo(slo.percentile, slo.latency, slo.overhead, slo.headroom),
         floor=AccuracyFloor(
@@ -239,6 +302,7 @@ def _to_values(path: Path, sha256: str, file: PlanFile) -> Spec:
         random_samples=file.data.samples,
         workload=workload,
         recipes=None if file.recipes == "auto" else tuple(dict.fromkeys(file.recipes)),
+        backends=tuple(dict.fromkeys(file.backends)),
         batch_sizes=tuple(sorted(set(file.batch_sizes))),
         threads=None if file.threads == "auto" else tuple(sorted(set(file.threads))),
         limits=limits,
@@ -246,10 +310,27 @@ def _to_values(path: Path, sha256: str, file: PlanFile) -> Spec:
         catalog=base / file.fleet.catalog if file.fleet.catalog else None,
         output=output,
         profiles=base / file.profiles if file.profiles else output / "profiles",
+        imported=_imported(file),
     )
 
 
+def _default_name(file: PlanFile) -> str:
+    if file.imported is None:
+        return Path(file.model or "").stem
+    return file.imported.model or Path(file.imported.profiles).stem
+
+
+def _imported(file: PlanFile) -> Imported | None:
+    if file.imported is None:
+        return None
+    declared = (DeclaredAccuracy(v, given.value, given.source) for v, given in file.accuracy.declared.items())
+    section = file.imported
+    return Imported(section.profiles, section.model, tuple(section.sold_as.items()), tuple(declared))
+
+
 def _entrants(path: Path, base: Path, file: PlanFile) -> tuple[Entrant, ...]:
+    if file.model is None:
+        return ()
     main = Entrant(
         "", base / file.model, tuple(file.dimensions.items()), file.data.calibration, file.data.evaluation
     )

@@ -14,6 +14,9 @@ from planner.errors import SpecError
 
 Feed = Mapping[str, np.ndarray]
 
+CPU, NVIDIA_GPU, INTEL_GPU = "cpu", "nvidia-gpu", "intel-gpu"
+"""What a backend may run on."""
+
 
 class Session(Protocol):
     """A loaded engine. ``infer`` returns when the device is done, outputs in the model's order."""
@@ -22,23 +25,42 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """Knows how to load an engine; never a price, never a clock."""
+    """Knows how to load an engine; never a price, never a clock. Making one imports no library."""
 
     name: str
+    family: str
+    """What recipes call it: ``onnxruntime-cuda`` runs what recipes make for ``onnxruntime``."""
+    runs_on: str
+    """``cpu``, ``nvidia-gpu`` or ``intel-gpu``."""
+
+    def missing(self) -> str | None:
+        """None where it can run here; otherwise one line: what is missing, and what to do about it
+        (``pip install ...`` where that helps). Never raises."""
+        ...
 
     def libraries(self) -> tuple[tuple[str, str], ...]:
-        """Name and version of each library that can change a latency."""
+        """Name and version of each library that can change a latency. Raises MissingDependencyError."""
         ...
 
     def load(self, engine: Path, threads: int, optimized: bool = True) -> AbstractContextManager[Session]:
-        """Load ``engine`` with ``threads`` intra-op threads. Raises BackendError where it cannot.
+        """Load ``engine`` with ``threads`` intra-op threads. Raises BackendError where it cannot, and
+        MissingDependencyError where its package cannot be imported.
 
         Not ``optimized``: run the graph as it is written, for its accuracy; never for its latency.
         """
         ...
 
 
-_MODULES = {"onnxruntime": "planner.backends.onnxruntime_cpu:OnnxRuntimeCpu"}
+_MODULES = {
+    "onnxruntime": "planner.backends.onnxruntime:OnnxRuntime",
+    "onnxruntime-cuda": "planner.backends.onnxruntime_gpu:OnnxRuntimeCuda",
+    "onnxruntime-tensorrt": "planner.backends.onnxruntime_gpu:OnnxRuntimeTensorRT",
+    "openvino": "planner.backends.openvino:OpenVino",
+    "openvino-throughput": "planner.backends.openvino:OpenVinoThroughput",
+    "openvino-gpu": "planner.backends.openvino:OpenVinoGpu",
+    "tensorrt": "planner.backends.tensorrt.backend:standard",
+    "tensorrt-rtx": "planner.backends.tensorrt.backend:rtx",
+}
 
 
 def backend_names() -> tuple[str, ...]:
@@ -46,7 +68,7 @@ def backend_names() -> tuple[str, ...]:
 
 
 def backend(name: str) -> Backend:
-    """The backend called ``name``; its library is imported here, not before."""
+    """The backend called ``name``. Raises SpecError where there is none."""
     if name not in _MODULES:
         raise SpecError(f"{name}: no such backend; known: {', '.join(_MODULES)}")
     module, _, attribute = _MODULES[name].partition(":")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from planner.cli import catalog, engines, init, plan, profile, schema, variants
+from planner.cli import catalog, devices, doctor, engines, init, plan, profile, profiles, schema, variants
 
 app = typer.Typer(
     name="planner",
@@ -22,8 +22,11 @@ app.command("init")(init.init)
 app.command("variants")(variants.variants)
 app.command("profile")(profile.profile)
 app.command("engines")(engines.engines)
+app.command("devices")(devices.devices)
+app.command("doctor")(doctor.doctor)
 app.command("schema")(schema.schema)
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(profiles.app, name="profiles")
 
 
 @app.callback(invoke_without_command=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from planner.units import format_bytes, format_ms, format_seconds, format_usd
@@ -57,17 +58,22 @@ def plan(report: PlanReport, folder: Path) -> None:
         out.print(
             f"[yellow]Not proven[/]: gap {proof.gap:.2%}, bound {format_usd(proof.bound_usd_per_hour)}/h"
         )
-    out.print(_variants_table(report.variants))
+    out.print((_declared_table if report.inputs.imported else _variants_table)(report.variants))
     stages: dict[str, int] = {}
     for rejection in report.rejections:
         stages[rejection.stage] = stages.get(rejection.stage, 0) + 1
     if stages:
         counted = ", ".join(f"{count} by {stage}" for stage, count in stages.items())
         out.print(f"Rejected: {counted} (reasons in plan.json)")
-    out.print(_measured_line(report.measured_profiles, report.reused_profiles))
+    imported = report.inputs.imported
+    if imported is None:
+        out.print(_measured_line(report.measured_profiles, report.reused_profiles))
+    else:
+        out.print(f"Nothing measured: {imported.count} imported profiles of {imported.model}.")
     for note in report.notes:
         out.print(f"[yellow]Note:[/] {note}")
-    out.print(f"Wrote {_shown(folder / 'plan.json')} and {len(report.engines)} engine(s) beside it.")
+    engines = "no engines" if imported else f"{len(report.engines)} engine(s)"
+    out.print(f"Wrote {_shown(folder / 'plan.json')} and {engines} beside it.")
 
 
 def _fleet_table(report: PlanReport) -> Table:
@@ -78,17 +84,23 @@ def _fleet_table(report: PlanReport) -> Table:
         table.add_column(header, justify="right" if right else "left", overflow="fold")
     offers = {offer.id: offer for offer in report.offers}
     candidates = {candidate.id: candidate for candidate in report.candidates}
+    several = len({variant.backend for variant in report.variants}) > 1
     for placement in report.fleet.placements:
         offer = offers[placement.offer_id]
         for row, traffic in enumerate(placement.traffic):
             candidate = candidates[traffic.candidate_id]
             threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
             runs = (
-                f"{traffic.replicas_per_instance} × {candidate.variant}, {threads}, "
+                f"{traffic.replicas_per_instance} × {candidate.variant}"
+                f"{f' on {candidate.backend}' if several else ''}, {threads}, "
                 f"batch ≤ {candidate.max_batch_size}"
             )
-            if placement.extrapolated:
-                runs += " (extrapolated)"
+            marks = [
+                *(["imported"] if report.inputs.imported else []),
+                *(["extrapolated"] if placement.extrapolated else []),
+            ]
+            if marks:
+                runs += f" ({', '.join(marks)})"
             table.add_row(
                 f"{placement.instances} ×" if row == 0 else "",
                 f"{offer.provider} {offer.instance_type}" if row == 0 else "",
@@ -113,20 +125,44 @@ def _cost_line(title: str, fleet: FleetPart, bold: bool = False) -> str:
 def _variants_table(variants: list[VariantPart]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     first = variants[0].quality
+    several = len({variant.backend for variant in variants}) > 1
     table.add_column("variant")
+    if several:
+        table.add_column("on")
     table.add_column("size", justify="right")
     table.add_column(f"{first.metric} ({first.confidence:.0%} interval)", justify="right")
     table.add_column("drop from fp32 (paired)", justify="right")
     table.add_column("floor")
     for variant in variants:
         q = variant.quality
-        baseline = variant.variant == "fp32"
+        baseline = variant is variants[0]
         table.add_row(
             variant.variant,
-            format_bytes(variant.size_bytes),
+            *([variant.backend] if several else []),
+            "unknown" if variant.size_bytes is None else format_bytes(variant.size_bytes),
             f"{q.value:.4f} ({q.low:.4f} to {q.high:.4f})",
             "" if baseline else f"{q.drop:+.4f} ({q.drop_low:+.4f} to {q.drop_high:+.4f})",
             "holds" if variant.holds_floor else "[red]missed[/]",
+        )
+    return table
+
+
+def _declared_table(variants: list[VariantPart]) -> Table:
+    """Of a plan from imported profiles: nothing was evaluated."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("variant")
+    table.add_column(f"{variants[0].quality.metric} (declared)", justify="right")
+    table.add_column("drop from fp32", justify="right")
+    table.add_column("floor")
+    table.add_column("source", overflow="fold")
+    for variant in variants:
+        q = variant.quality
+        table.add_row(
+            variant.variant,
+            f"{q.value:.4f}",
+            "unknown" if q.drop is None else f"{q.drop:+.4f}",
+            "holds" if variant.holds_floor else "[red]missed[/]",
+            escape(q.source),
         )
     return table
 
@@ -141,7 +177,7 @@ def variants(judged: Judged, floor: AccuracyFloor) -> None:
     from planner.report.from_plan import variant_part
 
     out = console()
-    out.print(_variants_table([variant_part(v, q, floor) for v, q in judged.variants]))
+    out.print(_variants_table([variant_part(judgement, floor) for judgement in judged.judgements]))
     for variant, _ in judged.variants:
         out.print(f"{variant.name}: {_shown(variant.path)}")
         for note in variant.notes:
@@ -155,8 +191,8 @@ def variants_json(judged: Judged, floor: AccuracyFloor) -> None:
     _json(
         {
             "variants": [
-                variant_part(v, q, floor).model_dump(mode="json") | {"path": str(v.path)}
-                for v, q in judged.variants
+                variant_part(judgement, floor).model_dump(mode="json") | {"path": str(judgement.variant.path)}
+                for judgement in judged.judgements
             ],
             "rejections": _rejection_list(judged.rejections),
         }
@@ -205,6 +241,12 @@ def profiles_json(campaign: Campaign, percentile: float, store: Path) -> None:
 
 def dry_run(work: DryRun) -> None:
     out = console()
+    if not work.recipes:
+        out.print(
+            f"Would make and measure nothing: plan over {work.offers} offers by {work.stored} imported "
+            f"profiles, and write {_shown(work.output)}"
+        )
+        return
     out.print(f"Would make {len(work.recipes)} variants: {', '.join(work.recipes)}")
     out.print(
         f"Would measure the accuracy of each on {work.evaluation_samples} samples "

@@ -35,6 +35,15 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """The accuracy of a variant, as ``backend`` computes it."""
+
+    variant: Variant
+    backend: str
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
 class DataDigest:
     """Where data came from; ``synthetic`` data are random and say nothing about real accuracy."""
 
@@ -42,6 +51,16 @@ class DataDigest:
     sha256: str
     samples: int
     synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedProfiles:
+    """What a plan rests on where nothing was measured; ``name`` as in plan.yaml, ``sha256`` of the file."""
+
+    name: str
+    sha256: str
+    model: str
+    profiles: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +85,27 @@ class Margin:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything in plan.json; ``notes`` are what the reader must know before trusting it."""
+    """Everything in plan.json; ``notes`` are what the reader must know before trusting it.
+
+    Model, data, environment and device are those of this machine's run; a plan from ``imported`` profiles has
+    none of them.
+    """
 
     created_at: str
     planner_version: str
     spec_sha256: str
     catalog_sha256: str
-    model: Model
-    calibration: DataDigest
-    evaluation: DataDigest
+    model: Model | None
+    calibration: DataDigest | None
+    evaluation: DataDigest | None
     workload: Workload
     limits: FleetLimits
     packing_derating: float
-    environment: Environment
-    device: Device
+    environment: Environment | None
+    device: Device | None
     device_note: str
-    variants: tuple[tuple[Variant, Quality], ...]
+    judgements: tuple[Judgement, ...]
+    """The baseline's first."""
     servings: tuple[Serving, ...]
     rejections: tuple[Rejection, ...]
     offers_considered: int
@@ -95,6 +119,7 @@ class Plan:
     measured: int
     reused: int
     notes: tuple[str, ...]
+    imported: ImportedProfiles | None = None
 
 
 def replica_rates(placement: Placement) -> tuple[tuple[str, float], ...]:

@@ -26,6 +26,17 @@ class Quality:
     samples: int
     higher_is_better: bool = True
     stake: float = 1.0
+    source: str = ""
+    """Of a declared accuracy, which nothing was measured for: where it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredAccuracy:
+    """The accuracy of a variant of which there are only imported profiles."""
+
+    variant: str
+    value: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)

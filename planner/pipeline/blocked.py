@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from planner.domain.quality import AccuracyFloor, Quality
-from planner.domain.variant import Variant
+from planner.domain.plan import Judgement
+from planner.domain.quality import AccuracyFloor
 from planner.domain.workload import Slo
 from planner.pipeline.inputs import Prepared
 from planner.profiling.local import Campaign
 from planner.units import format_ms
 
 
-def blocked_by_floor(floor: AccuracyFloor, variants: tuple[tuple[Variant, Quality], ...]) -> str:
+def blocked_by_floor(floor: AccuracyFloor, judgements: tuple[Judgement, ...]) -> str:
     """No variant holds the floor: which comes nearest, and what floor it would hold."""
-    variant, quality = min(variants, key=lambda pair: floor.shortfall(pair[1]))
+    nearest = min(judgements, key=lambda judgement: floor.shortfall(judgement.quality))
+    variant, quality = nearest.variant, nearest.quality
     key = "max_drop" if floor.minimum is None else "minimum"
     asked = f"{key} {floor.max_drop if floor.minimum is None else floor.minimum:g}"
     would_do = f"{key}: {floor.that_holds(quality):.4f}"

@@ -7,15 +7,17 @@ from pathlib import Path
 from time import perf_counter
 
 from planner.backends import backend
-from planner.catalog import matches
-from planner.domain.profile import samples_for
+from planner.catalog import load, matches
+from planner.domain.profile import Configuration, samples_for
 from planner.domain.variant import Variant
-from planner.pipeline.inputs import BACKEND, Prepared, prepare
+from planner.pipeline.imported import read_profiles
+from planner.pipeline.inputs import BACKEND, Prepared, environment_of, prepare, runs_on
 from planner.pipeline.steps import configurations
 from planner.profiling.local import START_SECONDS
 from planner.profiling.screening import PROBE_SAMPLES
-from planner.spec import Spec
+from planner.spec import Imported, Spec
 from planner.store import ProfileStore
+from planner.variants import recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +37,35 @@ class DryRun:
 
 def dry_run(spec: Spec) -> DryRun:
     """Count what would be made and measured, and time three inferences to say how long that takes."""
+    if spec.imported is not None:
+        return _of_imported(spec, spec.imported)
     prepared = prepare(spec)
     unmade = [
         Variant(name, entry.model.sha256, entry.model.path, "", 0, entrant=entry.name)
         for entry in prepared.entries
         for name in entry.recipes
     ]
-    grid = [configuration for configuration, _ in configurations(prepared, unmade)]
+    grid = [
+        configuration
+        for name in spec.backends
+        for configuration, _ in configurations(
+            prepared, [v for v in unmade if runs_on(recipe(v.recipe), (name,))], name
+        )
+    ]
     models = {entry.model.sha256 for entry in prepared.entries}
+    environments = {name: environment_of(prepared, name) for name in spec.backends}
     stored = {
-        (p.configuration.variant, p.configuration.batch_size, p.configuration.threads)
+        _kind(p.configuration)
         for p in ProfileStore(spec.profiles).all()
-        if p.environment == prepared.environment and p.configuration.model_sha256 in models
+        if p.environment == environments.get(p.configuration.backend)
+        and p.configuration.model_sha256 in models
     }
-    missing = [c for c in grid if (c.variant, c.batch_size, c.threads) not in stored]
+    missing = [c for c in grid if _kind(c) not in stored]
     seconds_each = _time_baseline(prepared)
     samples = max(samples_for(spec.workload.slo.percentile), PROBE_SAMPLES)
+    judging = len({BACKEND, *spec.backends})
     inferences = sum(
-        len(e.recipes) * (e.evaluation.samples + e.calibration.samples) for e in prepared.entries
+        len(e.recipes) * (judging * e.evaluation.samples + e.calibration.samples) for e in prepared.entries
     )
     seconds = inferences * seconds_each + sum(
         2 * START_SECONDS + samples * c.batch_size * seconds_each / c.replicas for c in missing
@@ -68,6 +81,28 @@ def dry_run(spec: Spec) -> DryRun:
         seconds=seconds,
         output=spec.output,
     )
+
+
+def _of_imported(spec: Spec, imported: Imported) -> DryRun:
+    """Nothing is made or measured."""
+    _, profiles = read_profiles(spec, imported)
+    return DryRun(
+        recipes=(),
+        configurations=(),
+        stored=len(profiles),
+        samples_each=0,
+        evaluation_samples=0,
+        calibration_samples=0,
+        offers=sum(matches(offer, spec.limits) for offer in load(spec.catalog).offers),
+        seconds=0.0,
+        output=spec.output,
+    )
+
+
+def _kind(configuration: Configuration) -> tuple[str, str, int, int]:
+    """What tells configurations apart before their variants are made."""
+    c = configuration
+    return (c.variant, c.backend, c.batch_size, c.threads)
 
 
 def _time_baseline(prepared: Prepared) -> float:

@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from planner.backends import backend
+from planner.backends.base import CPU
 from planner.catalog import Catalog, CpuMatch, check_limits, load, local_cpu, match_cpu, sold_as
 from planner.domain.model import BoundInput, Model
 from planner.domain.profile import Environment
 from planner.domain.variant import BASELINE_RECIPE
-from planner.errors import DataError
+from planner.errors import DataError, SpecError
 from planner.profiling.environment import local_environment
 from planner.quality import Dataset, Metric, load_data, metric, overlap, random_data
 from planner.spec import RANDOM_DATA, Entrant, Spec, read_spec
 from planner.store import writable_folder
-from planner.variants import auto_recipes, bind, index_ranges, read_model, recipe
+from planner.variants import Recipe, auto_recipes, bind, index_ranges, read_model, recipe
 
 BACKEND = "onnxruntime"
+"""The reference: variants are made with it, and every drop is from fp32 on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Prepared:
     sold_as: CpuMatch
     """What the catalog prices this CPU as: the same device, or the nearest with offers."""
     environment: Environment
+    """With every library of the run; a profile's has those of its own backend, see ``environment_of``."""
 
     @property
     def main(self) -> Entry:
@@ -66,8 +69,11 @@ def load_spec(path: Path, output: Path | None = None) -> Spec:
 
 def prepare(spec: Spec) -> Prepared:
     """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes."""
+    if spec.imported is not None:
+        raise SpecError(f"{spec.path}: imported: there is no model to make variants of; use planner plan")
     for name in spec.recipes or ():
         recipe(name)
+    libraries = _libraries(spec)
     measure = metric(spec.workload.floor.metric, spec.base)
     catalog = load(spec.catalog)
     check_limits(catalog, spec.limits)
@@ -79,10 +85,34 @@ def prepare(spec: Spec) -> Prepared:
     _check_same_task(spec, entries)
     identity = local_cpu()
     cpu = match_cpu(identity, catalog)
-    environment = local_environment(
-        identity.name, cpu.device.architecture, identity.flags, backend(BACKEND).libraries()
-    )
+    environment = local_environment(identity.name, cpu.device.architecture, identity.flags, libraries)
     return Prepared(spec, measure, entries, catalog, cpu, sold_as(cpu, identity, catalog), environment)
+
+
+def environment_of(prepared: Prepared, backend_name: str) -> Environment:
+    """What profiles taken with ``backend_name`` belong to, whatever other backends the run has."""
+    return replace(prepared.environment, libraries=backend(backend_name).libraries())
+
+
+def runs_on(made_by: Recipe, backends: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of ``backends`` that run what a recipe makes."""
+    return tuple(name for name in backends if backend(name).family in made_by.backends)
+
+
+def _libraries(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Of the reference and of the backends asked for, all of which can run on this machine's CPU."""
+    for name in spec.backends:
+        try:
+            asked = backend(name)
+        except SpecError as error:
+            raise SpecError(f"{spec.path}: backends: {error}") from None
+        if asked.runs_on != CPU:
+            raise SpecError(
+                f"{spec.path}: backends: {name} runs on {asked.runs_on}, profiles are taken on this CPU; "
+                "name backends that run there (planner devices lists them)"
+            )
+    found = [library for name in (BACKEND, *spec.backends) for library in backend(name).libraries()]
+    return tuple(dict.fromkeys(found))
 
 
 def _model(entrant: Entrant) -> tuple[Model, tuple[BoundInput, ...]]:
@@ -106,7 +136,8 @@ def _entry(
 
 def _recipes(spec: Spec, model: Model) -> tuple[str, ...]:
     """The baseline comes first and always: every drop and every saving is counted from it."""
-    chosen = auto_recipes(model, (BACKEND,), ()) if spec.recipes is None else spec.recipes
+    families = {backend(name).family for name in spec.backends}
+    chosen = auto_recipes(model, families, ()) if spec.recipes is None else spec.recipes
     return (BASELINE_RECIPE, *(name for name in chosen if name != BASELINE_RECIPE))
 
 

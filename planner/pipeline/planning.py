@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from planner.capacity import service_times, servings, sojourn_percentile_ns
+from planner.capacity import servings
 from planner.catalog import matches
 from planner.domain.offer import Offer
-from planner.domain.plan import DataDigest, Margin, Plan, RunnerUp, Serving, replica_rates
-from planner.domain.problem import Candidate, Demand, Problem, Rejection, Solution
+from planner.domain.plan import DataDigest, Plan, Serving
+from planner.domain.problem import Demand, Problem, Rejection, Solution
 from planner.domain.progress import Progress, Step, silent
-from planner.domain.variant import BASELINE_RECIPE
 from planner.errors import InfeasibleError
-from planner.optimize import baseline, rejections, runner_up, solve
+from planner.optimize import baseline, rejections, solve
 from planner.pipeline.blocked import blocked_by_fleet, blocked_by_floor, blocked_by_slo
-from planner.pipeline.inputs import BACKEND, Prepared, prepare
+from planner.pipeline.imported import plan_imported
+from planner.pipeline.inputs import Prepared, prepare
+from planner.pipeline.solution import is_baseline, margins, second_best, solution_notes, used_offers
 from planner.pipeline.steps import judge, profile
 from planner.quality import Dataset
 from planner.report import (
@@ -46,10 +47,12 @@ def plan(
 
     Raises InfeasibleError where there is none, with what blocks it and the nearest thing that would do.
     """
+    if spec.imported is not None:
+        return plan_imported(spec, spec.imported, progress, time_limit_s, now)
     prepared = prepare(spec)
     judged = judge(prepared, progress)
     if not judged.serving(prepared):
-        raise InfeasibleError(blocked_by_floor(spec.workload.floor, judged.variants))
+        raise InfeasibleError(blocked_by_floor(spec.workload.floor, judged.deciding(prepared)))
     campaign = profile(prepared, judged, progress)
     accepted, refused = servings(
         spec.workload, campaign.profiles, spec.packing_derating, prepared.sold_as.device.name
@@ -60,8 +63,8 @@ def plan(
     problem, unserved = _problem(prepared, accepted, offers)
     progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
     solution = solve(problem, time_limit_s)
-    cheapest_fp32 = baseline(problem, _is_baseline)
-    second = _runner_up(problem, solution)
+    cheapest_fp32 = baseline(problem, is_baseline)
+    second = second_best(problem, solution)
     progress(Step("solving", "", 1, 1))
     solutions = [s for s in (solution, cheapest_fp32, second.solution) if s]
     return Plan(
@@ -78,13 +81,13 @@ def plan(
         environment=prepared.environment,
         device=prepared.sold_as.device,
         device_note=prepared.sold_as.note,
-        variants=judged.variants,
+        judgements=judged.judgements,
         servings=tuple(accepted),
         rejections=(*judged.rejections, *campaign.rejections, *refused, *unserved),
         offers_considered=len(problem.offers),
-        offers=_used_offers(problem, solutions),
+        offers=used_offers(problem, solutions),
         solution=solution,
-        margins=_margins(spec, accepted, solutions),
+        margins=margins(spec, accepted, solutions),
         baseline=cheapest_fp32,
         baseline_note="fp32, one request at a time, on the cheapest offer for it"
         if cheapest_fp32
@@ -100,19 +103,21 @@ def publish(plan: Plan, spec: Spec) -> PlanReport:
     """Write the engines, their manifest and, last, plan.json to the output folder."""
     by_id = {serving.candidate.id: serving.candidate for serving in plan.servings}
     used = {
-        by_id[candidate_id].variant
+        (by_id[candidate_id].variant, by_id[candidate_id].backend)
         for placement in plan.solution.placements
         for candidate_id, _ in placement.pattern.replicas
     }
     deployed = [
-        Deployed(variant, BACKEND, external_locations(variant.path))
-        for variant, _ in plan.variants
-        if variant.name in used
+        Deployed(judgement.variant, judgement.backend, external_locations(judgement.variant.path))
+        for judgement in plan.judgements
+        if plan.imported is None and (judgement.variant.name, judgement.backend) in used
     ]
-    engines = write_engines(spec.output / ENGINES_FOLDER, deployed, plan.environment.libraries)
+    libraries = plan.environment.libraries if plan.environment else ()
+    engines = write_engines(spec.output / ENGINES_FOLDER, deployed, libraries)
     entries = [
         EnginePart(
             variant=engine.variant,
+            backend=engine.backend,
             path=engine.path.relative_to(spec.output).as_posix(),
             sha256=engine.sha256,
         )
@@ -148,42 +153,8 @@ def _problem(
     return problem, [*unmeasured, *rejections(problem)]
 
 
-def _runner_up(problem: Problem, solution: Solution) -> RunnerUp:
-    found = runner_up(problem, solution)
-    without = f"{found.winner.candidate_id} on {found.winner.provider} {found.winner.instance_type}"
-    return RunnerUp(found.solution, without, found.reason)
-
-
-def _is_baseline(candidate: Candidate) -> bool:
-    return candidate.variant == BASELINE_RECIPE and candidate.max_batch_size == 1
-
-
 def _digest(source: str, data: Dataset) -> DataDigest:
     return DataDigest(source, data.digest, data.samples, data.synthetic)
-
-
-def _used_offers(problem: Problem, solutions: list[Solution]) -> tuple[Offer, ...]:
-    used = {p.pattern.offer_id for solution in solutions for p in solution.placements}
-    return tuple(offer for offer in problem.offers if offer.id in used)
-
-
-def _margins(spec: Spec, accepted: list[Serving], solutions: list[Solution]) -> tuple[Margin, ...]:
-    """The SLO's percentile at the rate that each replica is planned to get."""
-    slo = spec.workload.slo
-    by_id: Mapping[str, Serving] = {serving.candidate.id: serving for serving in accepted}
-    margins: dict[tuple[str, bool, float], Margin] = {}
-    for placement in (p for solution in solutions for p in solution.placements):
-        extrapolated = placement.pattern.extrapolated
-        for candidate_id, rate in replica_rates(placement):
-            key = (candidate_id, extrapolated, rate)
-            if key in margins:
-                continue
-            stretch = 1.0 + spec.packing_derating if extrapolated else 1.0
-            serving = by_id[candidate_id]
-            service = service_times(serving.profiles, stretch)
-            sojourn = sojourn_percentile_ns(service, serving.candidate.max_batch_size, rate, slo.percentile)
-            margins[key] = Margin(candidate_id, extrapolated, rate, sojourn, slo.budget_ns)
-    return tuple(margins.values())
 
 
 def _notes(
@@ -206,17 +177,4 @@ def _notes(
             f"Noisy: other processes kept up to {max(busy):.0%} of this machine busy while it was measured, "
             "latencies may be too high; measure again on a quiet machine (delete the profiles first)."
         )
-    if solution.proven:
-        yield from solution.notes
-    else:
-        yield f"Not proven optimal: stopped at the time limit, at most {solution.gap:.1%} above the optimum."
-    if any(placement.pattern.extrapolated for placement in solution.placements):
-        yield (
-            "Extrapolated: more replicas share an instance than were measured side by side; their service "
-            f"times are taken to be {spec.packing_derating:.0%} longer (fleet.packing_derating)."
-        )
-    offers = {offer.id: offer for offer in problem.offers}
-    for placement in solution.placements:
-        offer = offers[placement.pattern.offer_id]
-        if offer.note:
-            yield f"{offer.id}: {offer.note}"
+    yield from solution_notes(spec, solution, problem)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.backends import backend
+from planner.backends import Session, backend
+from planner.domain.plan import Judgement
 from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.quality import Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
-from planner.errors import VariantError
-from planner.pipeline.inputs import BACKEND, Entry, Prepared
+from planner.errors import BackendError, VariantError
+from planner.pipeline.inputs import BACKEND, Entry, Prepared, environment_of, runs_on
 from planner.pipeline.search import search_context
 from planner.profiling.environment import usable_cores
 from planner.profiling.local import Campaign, Job, profile_all
@@ -31,17 +32,40 @@ EVALUATION_BATCH = 8
 """Small: large batches are slower per sample on a CPU, and need more memory."""
 
 
+SAME_OUTPUTS = 1e-4
+"""Of the largest output: what float32 sums in another order may differ by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Variants with their accuracy, and those that could not be made or miss the floor."""
+    """Variants with their accuracy on each backend that runs them, and those that could not be made or miss
+    the floor. The reference, ONNX Runtime, has judged them all; the baseline comes first."""
 
-    variants: tuple[tuple[Variant, Quality], ...]
+    judgements: tuple[Judgement, ...]
     rejections: tuple[Rejection, ...]
 
-    def serving(self, prepared: Prepared) -> list[Variant]:
-        """The variants that hold the accuracy floor."""
+    @property
+    def variants(self) -> tuple[tuple[Variant, Quality], ...]:
+        """As the reference judges them."""
+        return tuple((j.variant, j.quality) for j in self.judgements if j.backend == BACKEND)
+
+    def deciding(self, prepared: Prepared) -> tuple[Judgement, ...]:
+        """Those on which it hangs whether a variant may serve."""
+        return tuple(j for j in self.judgements if _decides(prepared, j))
+
+    def serving(self, prepared: Prepared, backend_name: str | None = None) -> list[Variant]:
+        """The variants that hold the accuracy floor on ``backend_name``, or on any backend (None), be it
+        only the reference for want of one that runs them."""
         floor = prepared.spec.workload.floor
-        return [variant for variant, quality in self.variants if floor.shortfall(quality) <= 0]
+        held = [j for j in self.deciding(prepared) if floor.shortfall(j.quality) <= 0]
+        named = [j.variant for j in held if backend_name in (None, j.backend)]
+        return list({variant.name: variant for variant in named}.values())
+
+
+def _decides(prepared: Prepared, judgement: Judgement) -> bool:
+    """Whether the variant may serve on the backend, or no backend runs it and the reference speaks for it."""
+    backends = runs_on(recipe(judgement.variant.recipe), prepared.spec.backends)
+    return judgement.backend in backends or (not backends and judgement.backend == BACKEND)
 
 
 def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
@@ -61,21 +85,30 @@ def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
             rejections.append(Rejection("variant", f"{entry.name} {name}".strip(), str(error)))
     progress(Step("variants", "", len(asked), len(asked)))
 
-    judge_one = _Judge(prepared)
-    judged = []
+    judge_one = _Judge(prepared, variants[0])
+    judgements = []
     for done, variant in enumerate(variants):
         progress(Step("accuracy", variant.name, done, len(variants)))
-        try:
-            quality = judge_one(variant, variants[0])
-        except VariantError as error:
-            if variant is variants[0]:
-                raise
-            rejections.append(Rejection("quality", variant.name, str(error)))
-            continue
-        judged.append((variant, quality))
-        rejections.extend(_below_floor(spec, variant, quality))
+        further = runs_on(recipe(variant.recipe), prepared.spec.backends)
+        for backend_name in dict.fromkeys((BACKEND, *further)):
+            try:
+                judgement = Judgement(variant, backend_name, judge_one(variant, backend_name))
+            except (VariantError, BackendError) as error:
+                if variant is variants[0] and backend_name == BACKEND:
+                    raise
+                rejections.append(Rejection("quality", _subject(variant, backend_name), str(error)))
+                if backend_name == BACKEND:
+                    break
+                continue
+            judgements.append(judgement)
+            if _decides(prepared, judgement):
+                rejections.extend(_below_floor(spec, judgement))
     progress(Step("accuracy", "", len(variants), len(variants)))
-    return Judged(tuple(judged), tuple(rejections))
+    return Judged(tuple(judgements), tuple(rejections))
+
+
+def _subject(variant: Variant, backend_name: str) -> str:
+    return variant.name if backend_name == BACKEND else f"{variant.name} on {backend_name}"
 
 
 def _make(prepared: Prepared, entry: Entry, context: Context, name: str) -> Variant:
@@ -87,38 +120,76 @@ def _make(prepared: Prepared, entry: Entry, context: Context, name: str) -> Vari
 class _Judge:
     """Evaluates variants against the baseline; what was judged before comes from the store."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, baseline: Variant) -> None:
         self._prepared = prepared
         self._store = QualityStore(prepared.spec.output / "quality")
-        self._engine = backend(BACKEND)
-        self._baseline: list[np.ndarray] | None = None
+        self._baseline = baseline
+        self._outputs: dict[str, list[np.ndarray]] = {}
+        """The reference's, of the baseline and of the latest variant: the others are not needed again."""
 
-    def __call__(self, variant: Variant, baseline: Variant) -> Quality:
-        prepared = self._prepared
-        metric = prepared.metric
-        libraries = [f"{name} {version}" for name, version in self._engine.libraries()]
-        cpu = prepared.environment.cpu_model
-        data = (prepared.main.evaluation.digest, entry_of(prepared, variant).evaluation.digest)
-        key = (metric.name, metric.version, variant.sha256, baseline.sha256, *data, cpu, *libraries)
+    def __call__(self, variant: Variant, backend_name: str) -> Quality:
+        """The accuracy of ``variant`` on a backend, the drop counted from the baseline on the reference."""
+        key = self._key(variant, backend_name)
         known = self._store.find(*key)
         if known is not None:
             return known
-        if self._baseline is None:
-            self._baseline = self._outputs(baseline)
-        same = variant == baseline
-        outputs = self._baseline if same else self._outputs(variant)
-        quality = assess(metric, outputs, self._baseline, prepared.main.evaluation.labels)
-        if same:
-            # What is measured against itself has lost nothing; that needs no samples to tell.
-            quality = replace(quality, drop=0.0, drop_low=0.0, drop_high=0.0)
+        quality = self._measured(variant, backend_name)
         self._store.put(quality, *key)
         return quality
 
-    def _outputs(self, variant: Variant) -> list[np.ndarray]:
+    def _key(self, variant: Variant, backend_name: str) -> tuple[str, ...]:
+        prepared, metric = self._prepared, self._prepared.metric
+        names = dict.fromkeys((BACKEND, backend_name))
+        libraries = [f"{name} {version}" for b in names for name, version in backend(b).libraries()]
+        data = (prepared.main.evaluation.digest, entry_of(prepared, variant).evaluation.digest)
+        hashes = (variant.sha256, self._baseline.sha256)
+        elsewhere = () if backend_name == BACKEND else (backend_name,)
+        return (
+            metric.name,
+            metric.version,
+            *hashes,
+            *data,
+            prepared.environment.cpu_model,
+            *libraries,
+            *elsewhere,
+        )
+
+    def _measured(self, variant: Variant, backend_name: str) -> Quality:
+        metric, labels = self._prepared.metric, self._prepared.main.evaluation.labels
+        reference = self._reference(self._baseline)
+        if backend_name == BACKEND:
+            quality = assess(metric, self._reference(variant), reference, labels)
+            if variant == self._baseline:
+                # What is measured against itself has lost nothing; that needs no samples to tell.
+                return replace(quality, drop=0.0, drop_low=0.0, drop_high=0.0)
+            return quality
+        with backend(backend_name).load(variant.path, usable_cores()) as session:
+            outputs = self._predict(session, variant)
+        quality = assess(metric, outputs, reference, labels)
+        on_reference = self(variant, BACKEND)
+        if quality.value == on_reference.value and _same(outputs, self._reference(variant)):
+            # Nothing but the order of sums differs: no reason to doubt more than on the reference.
+            return on_reference
+        return quality
+
+    def _reference(self, variant: Variant) -> list[np.ndarray]:
+        if variant.name not in self._outputs:
+            how = evaluation_of(variant)
+            self._outputs = {n: o for n, o in self._outputs.items() if n == self._baseline.name}
+            with backend(BACKEND).load(how.path, usable_cores(), how.optimized) as session:
+                self._outputs[variant.name] = self._predict(session, variant)
+        return self._outputs[variant.name]
+
+    def _predict(self, session: Session, variant: Variant) -> list[np.ndarray]:
         entry = entry_of(self._prepared, variant)
-        how = evaluation_of(variant)
-        with self._engine.load(how.path, usable_cores(), how.optimized) as session:
-            return predict_all(session.infer, entry.evaluation, entry.inputs, EVALUATION_BATCH)
+        return predict_all(session.infer, entry.evaluation, entry.inputs, EVALUATION_BATCH)
+
+
+def _same(outputs: list[np.ndarray], others: list[np.ndarray]) -> bool:
+    return all(
+        a.shape == b.shape and np.allclose(a, b, rtol=0, atol=SAME_OUTPUTS * float(np.abs(b).max(initial=0)))
+        for a, b in zip(outputs, others, strict=True)
+    )
 
 
 def entry_of(prepared: Prepared, variant: Variant) -> Entry:
@@ -126,8 +197,8 @@ def entry_of(prepared: Prepared, variant: Variant) -> Entry:
     return next(entry for entry in prepared.entries if entry.name == variant.entrant)
 
 
-def _below_floor(spec: Spec, variant: Variant, quality: Quality) -> Iterator[Rejection]:
-    floor = spec.workload.floor
+def _below_floor(spec: Spec, judgement: Judgement) -> Iterator[Rejection]:
+    floor, quality = spec.workload.floor, judgement.quality
     if floor.shortfall(quality) <= 0:
         return
     if floor.minimum is not None:
@@ -139,7 +210,7 @@ def _below_floor(spec: Spec, variant: Variant, quality: Quality) -> Iterator[Rej
     open_question = undecided(quality, floor)
     yield Rejection(
         "quality",
-        variant.name,
+        _subject(judgement.variant, judgement.backend),
         f"{quality.metric}: {got} on {quality.samples} samples, the floor asks for {asked} "
         f"(judged by {floor.by})" + (f"; {open_question}" if open_question else ""),
     )
@@ -147,34 +218,50 @@ def _below_floor(spec: Spec, variant: Variant, quality: Quality) -> Iterator[Rej
 
 def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Campaign:
     """Measure what holds the floor on this machine, or find it in the profile store."""
-    spec = prepared.spec
-    cores = prepared.environment.cores
-    serving = judged.serving(prepared)
-    grid = configurations(prepared, [v for v in serving if BACKEND in recipe(v.recipe).backends])
+    backends = prepared.spec.backends
+    elsewhere = [
+        Rejection(
+            "profile", v.name, f"runs on {', '.join(sorted(made_by.backends))}; here is {', '.join(backends)}"
+        )
+        for v in judged.serving(prepared)
+        if not runs_on(made_by := recipe(v.recipe), backends)
+    ]
+    campaigns = [_profile_on(prepared, name, judged, progress) for name in backends]
+    return Campaign(
+        profiles=tuple(p for c in campaigns for p in c.profiles),
+        probes=tuple(p for c in campaigns for p in c.probes),
+        rejections=(*elsewhere, *(r for c in campaigns for r in c.rejections)),
+        measured=sum(c.measured for c in campaigns),
+        reused=sum(c.reused for c in campaigns),
+    )
+
+
+def _profile_on(prepared: Prepared, backend_name: str, judged: Judged, progress: Progress) -> Campaign:
+    spec, cores = prepared.spec, prepared.environment.cores
+    serving = judged.serving(prepared, backend_name)
+    runnable = [v for v in serving if runs_on(recipe(v.recipe), (backend_name,))]
+    grid = configurations(prepared, runnable, backend_name)
     too_wide = [
         Rejection("profile", c.describe(), f"this machine has {cores} cores to measure on")
         for c, _ in grid
         if c.threads > cores
-    ]
-    elsewhere = [
-        Rejection("profile", v.name, f"runs on {', '.join(sorted(backends))}; here is {BACKEND}")
-        for v in serving
-        if BACKEND not in (backends := recipe(v.recipe).backends)
     ]
     wanted = {(v.entrant, c.batch_size) for c, v in grid}
     with _feeds(prepared, wanted) as feeds:
         campaign = profile_all(
             [Job(c, v.path, feeds[v.entrant, c.batch_size]) for c, v in grid if c.threads <= cores],
             ProfileStore(spec.profiles),
-            prepared.environment,
+            environment_of(prepared, backend_name),
             spec.workload.slo.percentile,
             spec.workload.slo.budget_ns,
             progress=progress,
         )
-    return replace(campaign, rejections=(*elsewhere, *too_wide, *campaign.rejections))
+    return replace(campaign, rejections=(*too_wide, *campaign.rejections))
 
 
-def configurations(prepared: Prepared, variants: list[Variant]) -> list[tuple[Configuration, Variant]]:
+def configurations(
+    prepared: Prepared, variants: list[Variant], backend_name: str
+) -> list[tuple[Configuration, Variant]]:
     """The grid: variant x thread count x batch size, as many replicas at once as the cores hold."""
     spec, cores = prepared.spec, prepared.environment.cores
     grid = []
@@ -188,7 +275,7 @@ def configurations(prepared: Prepared, variants: list[Variant]) -> list[tuple[Co
                     variant=variant.name,
                     variant_sha256=variant.sha256,
                     device=prepared.cpu.device.name,
-                    backend=BACKEND,
+                    backend=backend_name,
                     batch_size=batch_size,
                     threads=threads,
                     replicas=max(cores // threads, 1),

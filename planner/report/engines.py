@@ -110,11 +110,12 @@ def _check(folder: Path, name: str, sha256: str) -> None:
 def _copy(deployed: Deployed, folder: Path) -> dict[str, Any]:
     variant = deployed.variant
     target = folder / variant.name
-    target.mkdir()
     names = (variant.path.name, *deployed.external_files)
     for name in names:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(variant.path.parent / name, target / name)
+        # Two backends may run the same file.
+        if not (target / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(variant.path.parent / name, target / name)
     return {
         "variant": variant.name,
         "backend": deployed.backend,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from planner.domain.offer import Offer
-from planner.domain.plan import DataDigest, Margin, Plan, Serving, replica_rates
+from planner.domain.plan import DataDigest, Judgement, Margin, Plan, Serving, replica_rates
 from planner.domain.problem import Placement, Solution
 from planner.domain.profile import Environment, Profile
-from planner.domain.quality import AccuracyFloor, Quality
-from planner.domain.variant import Variant
+from planner.domain.quality import AccuracyFloor
 from planner.domain.workload import Slo
+from planner.errors import SupportError
 from planner.report import plan_json as parts
 from planner.units import HOURS_PER_MONTH, NS_PER_MS, usd_per_million_requests
 
@@ -19,16 +22,10 @@ def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
     return parts.PlanReport(
         planner_version=plan.planner_version,
         created_at=plan.created_at,
-        inputs=parts.InputsPart(
-            plan_yaml_sha256=plan.spec_sha256,
-            model_path=plan.model.path.name,
-            model_sha256=plan.model.sha256,
-            model_size_bytes=plan.model.size_bytes,
-            catalog_sha256=plan.catalog_sha256,
-            calibration=_data(plan.calibration),
-            evaluation=_data(plan.evaluation),
-        ),
-        environment=_environment(plan.environment, plan.device.name, plan.device_note),
+        inputs=_inputs(plan),
+        environment=_environment(plan.environment, plan.device.name, plan.device_note)
+        if plan.environment and plan.device
+        else None,
         workload=parts.WorkloadPart(name=plan.workload.name, rate_rps=plan.workload.rate_rps, slo=_slo(slo)),
         floor=parts.FloorPart(
             metric=floor.metric,
@@ -46,7 +43,7 @@ def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
         ),
         baseline=_baseline(plan),
         runner_up=_runner_up(plan),
-        variants=[variant_part(variant, quality, floor) for variant, quality in plan.variants],
+        variants=[variant_part(judgement, floor) for judgement in plan.judgements],
         candidates=[_candidate(serving, slo.percentile) for serving in plan.servings],
         rejections=[
             parts.RejectionPart(stage=r.stage, subject=r.subject, reason=r.reason)  # type: ignore[arg-type]
@@ -62,7 +59,27 @@ def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
     )
 
 
-def _data(data: DataDigest) -> parts.DataPart:
+def _inputs(plan: Plan) -> parts.InputsPart:
+    model, imported = plan.model, plan.imported
+    return parts.InputsPart(
+        plan_yaml_sha256=plan.spec_sha256,
+        model_path=model.path.name if model else None,
+        model_sha256=model.sha256 if model else None,
+        model_size_bytes=model.size_bytes if model else None,
+        catalog_sha256=plan.catalog_sha256,
+        calibration=_data(plan.calibration),
+        evaluation=_data(plan.evaluation),
+        imported=parts.ImportedPart(
+            profiles=imported.name, sha256=imported.sha256, model=imported.model, count=imported.profiles
+        )
+        if imported
+        else None,
+    )
+
+
+def _data(data: DataDigest | None) -> parts.DataPart | None:
+    if data is None:
+        return None
     return parts.DataPart(
         source=data.source, sha256=data.sha256, samples=data.samples, synthetic=data.synthetic
     )
@@ -93,25 +110,32 @@ def _slo(slo: Slo) -> parts.SloPart:
     )
 
 
-def variant_part(variant: Variant, quality: Quality, floor: AccuracyFloor) -> parts.VariantPart:
+def variant_part(judgement: Judgement, floor: AccuracyFloor) -> parts.VariantPart:
+    variant, quality = judgement.variant, judgement.quality
     return parts.VariantPart(
         variant=variant.name,
-        sha256=variant.sha256,
-        size_bytes=variant.size_bytes,
+        backend=judgement.backend,
+        sha256=variant.sha256 or None,
+        size_bytes=variant.size_bytes or None,
         notes=list(variant.notes),
         quality=parts.QualityPart(
             metric=quality.metric,
             value=quality.value,
             low=quality.low,
             high=quality.high,
-            drop=quality.drop,
-            drop_low=quality.drop_low,
-            drop_high=quality.drop_high,
-            confidence=quality.confidence,
-            samples=quality.samples,
+            drop=_known(quality.drop),
+            drop_low=_known(quality.drop_low),
+            drop_high=_known(quality.drop_high),
+            confidence=None if quality.source else quality.confidence,
+            samples=None if quality.source else quality.samples,
+            source=quality.source,
         ),
         holds_floor=floor.shortfall(quality) <= 0,
     )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
@@ -124,7 +148,7 @@ def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
         threads=candidate.threads,
         max_batch_size=candidate.max_batch_size,
         side_by_side=candidate.side_by_side,
-        memory_bytes=candidate.memory_bytes,
+        memory_bytes=candidate.memory_bytes or None,
         capacity_rps=serving.capacity_rps,
         packed_capacity_rps=serving.packed_capacity_rps,
         sojourn_ms=serving.sojourn_ns / NS_PER_MS,
@@ -139,14 +163,23 @@ def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
 def profile_part(profile: Profile, percentile: float) -> parts.ProfilePart:
     return parts.ProfilePart(
         batch_size=profile.configuration.batch_size,
-        samples=len(profile.samples_ns),
-        mean_ms=profile.mean_ns() / NS_PER_MS,
-        p50_ms=profile.percentile_ns(50) / NS_PER_MS,
+        source=profile.source,
+        samples=profile.samples,
+        mean_ms=_if_published(profile.mean_ns),
+        p50_ms=_if_published(lambda: profile.percentile_ns(50)),
         slo_percentile_ms=profile.percentile_ns(percentile) / NS_PER_MS,
-        memory_bytes=profile.memory_bytes,
+        memory_bytes=profile.memory_bytes or None,
         foreign_load=profile.foreign_load,
         taken_at=profile.taken_at,
     )
+
+
+def _if_published(figure_ns: Callable[[], float]) -> float | None:
+    """In ms; None where a profile does not give it."""
+    try:
+        return figure_ns() / NS_PER_MS
+    except SupportError:
+        return None
 
 
 def offer_part(offer: Offer) -> parts.OfferPart:

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planner.errors import StoreError
 
+# 2: accuracies and engines of each backend; imported profiles and declared accuracies, with their sources
 # 1: first format
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 
 
 class _Part(BaseModel):
@@ -28,14 +29,26 @@ class DataPart(_Part):
     synthetic: bool = Field(description="Random inputs: valid for latency, silent about real accuracy.")
 
 
+class ImportedPart(_Part):
+    """Profiles that were measured elsewhere, or published, in place of a model."""
+
+    profiles: str = Field(description="As plan.yaml names them.")
+    sha256: str
+    model: str = Field(description="What their source calls it.")
+    count: int
+
+
 class InputsPart(_Part):
+    """Of a plan from imported profiles, model and data are null."""
+
     plan_yaml_sha256: str
-    model_path: str
-    model_sha256: str = Field(description="Of the ONNX file and its external data.")
-    model_size_bytes: int
+    model_path: str | None
+    model_sha256: str | None = Field(description="Of the ONNX file and its external data.")
+    model_size_bytes: int | None
     catalog_sha256: str
-    calibration: DataPart
-    evaluation: DataPart
+    calibration: DataPart | None
+    evaluation: DataPart | None
+    imported: ImportedPart | None
 
 
 class EnvironmentPart(_Part):
@@ -77,17 +90,21 @@ class QualityPart(_Part):
     value: float
     low: float
     high: float
-    drop: float
-    drop_low: float
-    drop_high: float
-    confidence: float
-    samples: int
+    drop: float | None = Field(description="Null where the baseline's value is not declared.")
+    drop_low: float | None
+    drop_high: float | None
+    confidence: float | None = Field(
+        description="Null where declared: the interval is unknown, and empty here."
+    )
+    samples: int | None
+    source: str = Field(description="Of a declared accuracy; empty: measured.")
 
 
 class VariantPart(_Part):
     variant: str
-    sha256: str
-    size_bytes: int
+    backend: str = Field(description="What computed the outputs that this accuracy is of.")
+    sha256: str | None = Field(description="Null where there are imported profiles only.")
+    size_bytes: int | None
     notes: list[str]
     quality: QualityPart
     holds_floor: bool
@@ -95,11 +112,12 @@ class VariantPart(_Part):
 
 class ProfilePart(_Part):
     batch_size: int
-    samples: int
-    mean_ms: float
-    p50_ms: float
+    source: str = Field(description="Of an imported profile; empty: measured by the planner.")
+    samples: int | None = Field(description="Null where only percentiles were published.")
+    mean_ms: float | None = Field(description="Null, as p50_ms, where it was not published.")
+    p50_ms: float | None
     slo_percentile_ms: float
-    memory_bytes: int
+    memory_bytes: int | None
     foreign_load: float | None = Field(description="Share of the machine that other processes kept busy.")
     taken_at: str
 
@@ -112,7 +130,7 @@ class CandidatePart(_Part):
     threads: int
     max_batch_size: int
     side_by_side: int
-    memory_bytes: int
+    memory_bytes: int | None = Field(description="Null where imported profiles do not say.")
     capacity_rps: float = Field(description="One replica, before headroom.")
     packed_capacity_rps: float = Field(
         description="Extrapolated: where more replicas share an instance than were measured together."
@@ -198,6 +216,7 @@ class RunnerUpPart(_Part):
 
 class EnginePart(_Part):
     variant: str
+    backend: str
     path: str = Field(description="Relative to plan.json.")
     sha256: str
 
@@ -205,11 +224,11 @@ class EnginePart(_Part):
 class PlanReport(_Part):
     """A plan, and all that it rests on."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     planner_version: str
     created_at: str
     inputs: InputsPart
-    environment: EnvironmentPart
+    environment: EnvironmentPart | None = Field(description="Null where nothing was measured, but imported.")
     workload: WorkloadPart
     floor: FloorPart
     fleet: FleetPart

@@ -1,14 +1,34 @@
 """What was measured: profiles and accuracies, one file each, written at once or not at all."""
 
+from planner.store.compare import CONFIDENCE, Change, Compared, Comparison, compare
 from planner.store.files import replace_text, writable_folder
+from planner.store.names import locate, reference_folder, reference_names
 from planner.store.profiles import PROFILE_SCHEMA, ProfileStore, read_profile
 from planner.store.qualities import QualityStore
+from planner.store.sheet import Problem, Sheet, profiles_of, read_sheet
+from planner.store.tend import Merged, Pruned, merge, prune
 
 __all__ = [
+    "CONFIDENCE",
     "PROFILE_SCHEMA",
+    "Change",
+    "Compared",
+    "Comparison",
+    "Merged",
+    "Problem",
     "ProfileStore",
+    "Pruned",
     "QualityStore",
+    "Sheet",
+    "compare",
+    "locate",
+    "merge",
+    "profiles_of",
+    "prune",
     "read_profile",
+    "read_sheet",
+    "reference_folder",
+    "reference_names",
     "replace_text",
     "writable_folder",
 ]

@@ -66,6 +66,10 @@ class ProfileStore:
         name = f"{variant}-b{configuration.batch_size}-t{configuration.threads}-{key}.json"
         return self.folder / in_path(configuration.model or configuration.model_sha256[:12]) / name
 
+    def id_of(self, profile: Profile) -> str:
+        """What tells a profile from all others: of its configuration and environment, hexadecimal."""
+        return self.path_of(profile.configuration, profile.environment).stem.rpartition("-")[2]
+
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*/*.json") if not path.name.startswith("."))
 

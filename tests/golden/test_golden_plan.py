@@ -16,7 +16,7 @@ from planner.cli import render
 from planner.domain.device import Device
 from planner.domain.model import Model, Tensor
 from planner.domain.offer import Offer
-from planner.domain.plan import DataDigest, Margin, Plan, RunnerUp, replica_rates
+from planner.domain.plan import DataDigest, Judgement, Margin, Plan, RunnerUp, replica_rates
 from planner.domain.problem import Demand, Problem, Rejection
 from planner.domain.profile import Configuration, Environment, Profile
 from planner.domain.quality import AccuracyFloor, Quality
@@ -96,8 +96,12 @@ def make_plan() -> Plan:
         for p in s.placements
         for i, rate in replica_rates(p)
     }
-    variants = tuple(
-        (Variant(r, "m" * 64, Path("/variants") / r / "model.onnx", r[0] * 64, size, notes), q)
+    judgements = tuple(
+        Judgement(
+            Variant(r, "m" * 64, Path("/variants") / r / "model.onnx", r[0] * 64, size, notes),
+            "onnxruntime",
+            q,
+        )
         for r, size, notes, q in (
             ("fp32", 4000, (), quality(0.95, 0.0)),
             ("int8", 1000, ("all of it in int8",), quality(0.945, 0.005)),
@@ -125,7 +129,7 @@ def make_plan() -> Plan:
         environment=ENVIRONMENT,
         device=Device("genoa", "cpu", "AMD", "Zen 4", None, 460.8e9, None, (), None, (), 96, ()),
         device_note="",
-        variants=variants,
+        judgements=judgements,
         servings=tuple(accepted),
         rejections=(*refused, Rejection("fleet", "L4", "66 offers: no profile on this device")),
         offers_considered=2,
@@ -143,7 +147,9 @@ def make_plan() -> Plan:
 
 @pytest.fixture(scope="module")
 def report() -> PlanReport:
-    engine = EnginePart(variant="int8", path="engines/int8/model.onnx", sha256="i" * 64)
+    engine = EnginePart(
+        variant="int8", backend="onnxruntime", path="engines/int8/model.onnx", sha256="i" * 64
+    )
     return to_report(make_plan(), [engine])
 
 

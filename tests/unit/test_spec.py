@@ -53,6 +53,12 @@ def test_every_key_reaches_its_value(tmp_path: Path) -> None:
     assert spec.profiles == tmp_path / "out" / "profiles"
 
 
+def test_backends_are_onnxruntime_unless_given(tmp_path: Path) -> None:
+    assert read_spec(write(tmp_path, GOOD)).backends == ("onnxruntime",)
+    given = write(tmp_path, GOOD + "backends: [openvino, onnxruntime, openvino]\n")
+    assert read_spec(given).backends == ("openvino", "onnxruntime")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "expected"),
     [
