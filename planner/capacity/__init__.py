@@ -7,16 +7,18 @@ mathematics, its errors and how it was checked.
 
 from planner.capacity.intervals import CapacityInterval, capacity_interval
 from planner.capacity.search import Capacity, capacity
-from planner.capacity.servings import candidate_id, service_times, servings
+from planner.capacity.servings import candidate_id, cannot_serve, service_times, serving, servings
 from planner.capacity.sojourn import sojourn_percentile_ns, sojourn_tail
 
 __all__ = [
     "Capacity",
     "CapacityInterval",
     "candidate_id",
+    "cannot_serve",
     "capacity",
     "capacity_interval",
     "service_times",
+    "serving",
     "servings",
     "sojourn_percentile_ns",
     "sojourn_tail",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from planner.capacity.intervals import CapacityInterval, capacity_interval
 from planner.capacity.search import Capacity, capacity
 from planner.domain.plan import Serving
 from planner.domain.problem import Candidate, Rejection
 from planner.domain.profile import Configuration, Profile
-from planner.domain.workload import Workload
+from planner.domain.workload import Slo, Workload
 from planner.units import format_ms
 
 Service = dict[int, tuple[int, ...]]
@@ -26,11 +27,11 @@ def servings(
     accepted, rejected = [], []
     for group in _groups(profiles):
         for count in range(1, len(group) + 1):
-            serving = _serving(workload, tuple(group[:count]), packing_derating, device)
-            if serving.capacity_rps > 0:
-                accepted.append(serving)
+            made = serving(workload, tuple(group[:count]), packing_derating, device)
+            if made.capacity_rps > 0:
+                accepted.append(made)
             else:
-                rejected.append(_reject(serving, workload))
+                rejected.append(cannot_serve(made, workload))
     return accepted, rejected
 
 
@@ -67,14 +68,21 @@ def _groups(profiles: Iterable[Profile]) -> list[list[Profile]]:
     return [sorted(group, key=lambda p: p.configuration.batch_size) for group in groups.values()]
 
 
-def _serving(
+def serving(
     workload: Workload, profiles: tuple[Profile, ...], packing_derating: float, device: str
 ) -> Serving:
+    """One replica of the largest batch size among ``profiles`` (one for each size up to it, ascending).
+
+    The candidate takes the lower end of the capacity's interval, less the headroom; its capacity where
+    replicas are packed is lowered in the same proportion.
+    """
     largest = profiles[-1].configuration
     slo = workload.slo
     measured = _capacity(profiles, workload, 1.0)
     packed = _capacity(profiles, workload, 1.0 + packing_derating)
-    usable = 1.0 - slo.headroom
+    ends = _interval(profiles, measured.rate_rps, slo)
+    certain = ends.low_rps / measured.rate_rps if measured.rate_rps > 0 else 0.0
+    usable = certain * (1.0 - slo.headroom)
     candidate = Candidate(
         id=candidate_id(largest, device),
         workload=workload.name,
@@ -91,6 +99,8 @@ def _serving(
     return Serving(
         candidate=candidate,
         capacity_rps=measured.rate_rps,
+        capacity_low_rps=ends.low_rps,
+        capacity_high_rps=ends.high_rps,
         packed_capacity_rps=packed.rate_rps,
         sojourn_ns=measured.sojourn_percentile_ns,
         utilisation=measured.utilisation,
@@ -101,13 +111,22 @@ def _serving(
     )
 
 
+def _interval(profiles: tuple[Profile, ...], rate_rps: float, slo: Slo) -> CapacityInterval:
+    """Of published percentiles the capacity is a lower bound already: there are no samples to doubt."""
+    if all(profile.published for profile in profiles):
+        return CapacityInterval(rate_rps, rate_rps, rate_rps)
+    largest = profiles[-1].configuration.batch_size
+    return capacity_interval(service_times(profiles), largest, slo.percentile, slo.budget_ns)
+
+
 def _capacity(profiles: tuple[Profile, ...], workload: Workload, stretch: float) -> Capacity:
     slo = workload.slo
     largest = profiles[-1].configuration.batch_size
     return capacity(service_times(profiles, stretch), largest, slo.percentile, slo.budget_ns)
 
 
-def _reject(serving: Serving, workload: Workload) -> Rejection:
+def cannot_serve(serving: Serving, workload: Workload) -> Rejection:
+    """Why a serving with a capacity of 0 is none."""
     slo = workload.slo
     # The first batch is the smallest there is: an idle replica serves every request with it.
     alone = serving.profiles[0].percentile_ns(slo.percentile)

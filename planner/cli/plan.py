@@ -18,6 +18,9 @@ def plan(
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Tell what would be made and measured, and how long it takes; do nothing."
     ),
+    exhaustive: bool = typer.Option(
+        False, "--exhaustive", help="Measure everything that can serve, not only what can change the plan."
+    ),
     time_limit: float = typer.Option(60.0, min=0.1, help="Seconds the solver may take."),
 ) -> None:
     """Find the cheapest fleet that meets the SLO and the accuracy floor, with its engines."""
@@ -35,7 +38,7 @@ def plan(
             render.dry_run(work)
         return
     with on_stderr() as progress:
-        made = pipeline.plan(loaded, progress=progress, time_limit_s=time_limit)
+        made = pipeline.plan(loaded, progress=progress, time_limit_s=time_limit, exhaustive=exhaustive)
     report = pipeline.publish(made, loaded)
     if json:
         sys.stdout.write(dump(report))

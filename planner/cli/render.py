@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from planner.domain.problem import Rejection
     from planner.domain.quality import AccuracyFloor
     from planner.pipeline import DryRun, Judged
-    from planner.profiling.local import Campaign
+    from planner.profiling.campaign import Campaign
     from planner.report import Engine, PlanReport
     from planner.report.plan_json import FleetPart, VariantPart
 

@@ -19,8 +19,21 @@ from planner.store import CONFIDENCE, Change, Compared, Merged, ProfileStore, Pr
 from planner.units import NS_PER_MS, format_bytes, format_ms
 
 SHOWN = (50.0, 90.0, 95.0, 99.0)
-_ID = 8
-"""Digits of an id in a table; beginnings are enough where an id is asked for."""
+_ID, _ENV = 6, 6
+"""Digits of ids in a table; beginnings are enough where an id is asked for."""
+_COLUMNS = (
+    "id",
+    "model",
+    "variant",
+    "device",
+    "backend",
+    "batch",
+    "inst.",
+    "samples",
+    "mean",
+    "p99",
+    "env",
+)
 _COLOURS = {"faster": "green", "slower": "red", "not known": "yellow"}
 _RIGHT = ("batch", "inst.", "samples", "mean", "p99", "value", "median", "profiles")
 
@@ -49,20 +62,10 @@ def references_json(found: Iterable[tuple[str, list[Profile]]]) -> None:
 
 def profiles(found: list[Profile], problems: list[str]) -> None:
     out = console()
-    table = _table(
-        "id",
-        "model",
-        "variant",
-        "device",
-        "backend",
-        "batch",
-        "inst.",
-        "samples",
-        "mean",
-        "p99",
-        "environment",
-    )
-    for one in found:
+    table = _table(*_COLUMNS)
+    # Eleven columns: a gap of one fits them into the width.
+    table.collapse_padding = True
+    for one in sorted(found, key=_order):
         c = one.configuration
         table.add_row(
             _id(one)[:_ID],
@@ -75,11 +78,11 @@ def profiles(found: list[Profile], problems: list[str]) -> None:
             "imported" if one.samples is None else str(one.samples),
             _shown(_mean_ns(one)),
             _shown(_percentile_ns(one, 99)),
-            one.environment.id[:_ID],
+            one.environment.id[:_ENV],
         )
     out.print(table)
     for environment in dict.fromkeys(one.environment for one in found):
-        out.print(f"environment {environment.id[:_ID]}: {escape(_described(environment))}")
+        out.print(f"env {environment.id[:_ENV]}: {escape(_described(environment))}")
     for problem in problems:
         out.print(f"[red]unreadable[/]: {escape(problem)}")
     out.print(f"{len(found)} profiles")
@@ -134,7 +137,7 @@ def compared(found: Compared) -> None:
     table = _table("configuration", "device", "median", "p99")
     for comparison in found.comparisons:
         table.add_row(
-            comparison.configuration.describe(),
+            f"{comparison.configuration.model} {comparison.configuration.describe()}".strip(),
             comparison.configuration.device + (" *" if comparison.differences else ""),
             *(_change(change) for change in comparison.changes),
         )
@@ -239,6 +242,20 @@ def _table(*headers: str) -> Table:
     for header in headers:
         table.add_column(header, justify="right" if header in _RIGHT else "left", overflow="fold")
     return table
+
+
+def _order(one: Profile) -> tuple[str | int, ...]:
+    c = one.configuration
+    return (
+        c.model or c.model_sha256,
+        c.device,
+        c.backend,
+        one.environment.id,
+        c.variant,
+        c.threads,
+        c.batch_size,
+        c.replicas,
+    )
 
 
 def _id(one: Profile) -> str:

@@ -1,6 +1,7 @@
 """Intervals of percentiles that assume nothing about the distribution.
 
-The k-th smallest of n samples is at or below the p-quantile with the probability that Bin(n, p) is at least k.
+The k-th smallest of n samples is at or below the p-quantile with the probability that Bin(n, p) is at
+least k.
 Source: David and Nagaraja, Order Statistics, 3rd edition, 7.1.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 def percentile_interval(
     samples: Sequence[int], percentile: float, confidence: float = 0.95
 ) -> tuple[int, int] | None:
-    """Ends of an interval that holds the percentile with at least ``confidence``, each end with half of the rest.
+    """Ends of an interval that holds the percentile with at least ``confidence``, the rest split in two.
 
     None where there are too few samples for it: p99 takes 368 at 95 %.
     """

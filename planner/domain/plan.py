@@ -24,6 +24,9 @@ class Serving:
 
     candidate: Candidate
     capacity_rps: float
+    capacity_low_rps: float
+    """The lower end of its interval, which is planned with; and the upper one."""
+    capacity_high_rps: float
     packed_capacity_rps: float
     sojourn_ns: float
     utilisation: float

@@ -6,7 +6,7 @@ from planner.domain.plan import Judgement
 from planner.domain.quality import AccuracyFloor
 from planner.domain.workload import Slo
 from planner.pipeline.inputs import Prepared
-from planner.profiling.local import Campaign
+from planner.profiling.campaign import Campaign
 from planner.units import format_ms
 
 

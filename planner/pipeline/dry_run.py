@@ -13,8 +13,7 @@ from planner.domain.variant import Variant
 from planner.pipeline.imported import read_profiles
 from planner.pipeline.inputs import BACKEND, Prepared, environment_of, prepare, runs_on
 from planner.pipeline.steps import configurations
-from planner.profiling.local import START_SECONDS
-from planner.profiling.screening import PROBE_SAMPLES
+from planner.profiling.bench import START_SECONDS
 from planner.spec import Imported, Spec
 from planner.store import ProfileStore
 from planner.variants import recipe
@@ -62,7 +61,7 @@ def dry_run(spec: Spec) -> DryRun:
     }
     missing = [c for c in grid if _kind(c) not in stored]
     seconds_each = _time_baseline(prepared)
-    samples = max(samples_for(spec.workload.slo.percentile), PROBE_SAMPLES)
+    samples = samples_for(spec.workload.slo.percentile)
     judging = len({BACKEND, *spec.backends})
     inferences = sum(
         len(e.recipes) * (judging * e.evaluation.samples + e.calibration.samples) for e in prepared.entries

@@ -1,19 +1,212 @@
-"""The solver's side of guided profiling: what the cheapest fleet uses, for capacities known so far."""
+"""Guided profiling of a plan: which measurements the cheapest fleet asks for, and what comes of them.
+
+``Market`` is the solver's side: what the cheapest fleet uses, for capacities known so far.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 
-from planner.capacity import candidate_id
+from planner.capacity import candidate_id, cannot_serve, capacity, capacity_interval, serving
 from planner.domain.offer import Offer
-from planner.domain.problem import Candidate, Demand, Problem, Solution
+from planner.domain.plan import Serving
+from planner.domain.problem import Candidate, Demand, Problem, Rejection, Solution
 from planner.domain.profile import Configuration
+from planner.domain.progress import Progress
+from planner.domain.variant import BASELINE_RECIPE
 from planner.domain.workload import Workload
-from planner.errors import InfeasibleError
+from planner.errors import BackendError, InfeasibleError
 from planner.optimize import solve
-from planner.profiling.guided import Bounded, Choice, Group
+from planner.pipeline.blocked import blocked_by_slo
+from planner.pipeline.inputs import Prepared
+from planner.pipeline.steps import Measurable
+from planner.profiling.bench import Bench
+from planner.profiling.campaign import Campaign, within
+from planner.profiling.guided import Bounded, Choice, Group, Guided, Level, Measures, Service, guide
+
+CLOSED = 1e-6
+"""A gap no wider than the solver's tolerance counts as closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What may serve, and the proof that nothing else would be cheaper.
+
+    ``servings``: all that was measured in full; ``used``: the ids of those that the optimum chose, by fresh
+    samples. ``bound_usd_per_hour`` holds for every candidate, measured or not.
+    """
+
+    servings: tuple[Serving, ...]
+    used: frozenset[str]
+    bound_usd_per_hour: float
+    proven: bool
+    rejections: tuple[Rejection, ...]
+    notes: tuple[str, ...]
+
+    def confirmed(self, problem: Problem) -> Problem:
+        """The problem with nothing but what fresh samples confirmed: the optimum is among it."""
+        return replace(problem, candidates=tuple(c for c in problem.candidates if c.id in self.used))
+
+    def within(self, solution: Solution) -> Solution:
+        """The solution with the bound over all candidates in place of that over the confirmed ones."""
+        bound = min(solution.bound_usd_per_hour, self.bound_usd_per_hour)
+        cost = solution.usd_per_hour
+        if bound >= cost * (1 - CLOSED):
+            bound = cost
+        proven = solution.proven and self.proven and bound == cost
+        return replace(
+            solution, bound_usd_per_hour=bound, gap=(cost - bound) / cost if cost else 0.0, proven=proven
+        )
+
+
+def optimum(
+    prepared: Prepared,
+    here: Measurable,
+    offers: tuple[Offer, ...],
+    time_limit_s: float,
+    exhaustive: bool,
+    progress: Progress,
+) -> Found:
+    """Measure what the cheapest fleet depends on, everything if ``exhaustive``.
+
+    Raises InfeasibleError where no fleet serves, BackendError where nothing could be measured.
+    """
+    spec, bench, slo = prepared.spec, here.bench, prepared.spec.workload.slo
+    device = prepared.sold_as.device.name
+    groups = {group.name: group for group in here.groups}
+    stretch = 1.0 + spec.packing_derating
+    market = Market(
+        spec.workload,
+        offers,
+        spec.limits.max_instances_per_offer,
+        groups,
+        lambda c: device,
+        lambda c: bench.profiles[c].memory_bytes if c in bench.profiles else 0,
+        time_limit_s,
+    )
+
+    def capacity_rps(service: Service, largest: int) -> tuple[float, float]:
+        ends = capacity_interval(service, largest, slo.percentile, slo.budget_ns)
+        if ends.rate_rps <= 0:
+            return 0.0, 0.0
+        stretched = {b: tuple(round(ns * stretch) for ns in s) for b, s in service.items()}
+        packed = capacity(stretched, largest, slo.percentile, slo.budget_ns).rate_rps
+        return ends.low_rps, packed * ends.low_rps / ends.rate_rps
+
+    measures = Measures(lambda c: 0.0, bench.probe, bench.full, capacity_rps, stretch)
+    always = _everything(here, slo.budget_ns) if exhaustive else _baselines(here)
+    guided = guide(here.groups, measures, market.used, always=always)
+    failures = tuple(Rejection("profile", name, reason) for name, reason in guided.failed.items())
+    levels = {b.choice: b for b in guided.bounds}
+    servings = [
+        serving(
+            spec.workload,
+            tuple(bench.profiles[c] for c in groups[choice.group].prefix(choice.count)),
+            spec.packing_derating,
+            device,
+        )
+        for choice, bounded in levels.items()
+        if bounded.level >= Level.MEASURED
+    ]
+    optimal = market.optimum(guided.bounds) if guided.used else None
+    if optimal is None:
+        raise InfeasibleError(_blocked(prepared, bench, servings, failures, market, guided.bounds))
+    solution, _ = optimal
+    ids = {choice: candidate.id for choice, candidate in market.candidates(guided.bounds)}
+    return Found(
+        tuple(s for s in servings if s.candidate.capacity_rps > 0),
+        frozenset(ids[choice] for choice in guided.used or ()),
+        solution.bound_usd_per_hour,
+        solution.proven,
+        (*failures, *_left_out(guided, groups, market, servings, spec.workload)),
+        tuple(_spared(guided, here)),
+    )
+
+
+def _baselines(here: Measurable) -> list[Choice]:
+    """fp32, one request at a time: what savings are counted from."""
+    return [
+        Choice(group.name, 1)
+        for group in here.groups
+        if group.configurations[0].variant == BASELINE_RECIPE and group.configurations[0].batch_size == 1
+    ]
+
+
+def _everything(here: Measurable, budget_ns: int) -> list[Choice]:
+    """Every batch size that can hold the SLO by its probe; ``guide`` tells of a group that fails."""
+    choices = []
+    for group in here.groups:
+        try:
+            count = within(group, here.bench.probe(group), budget_ns)
+        except BackendError:
+            count = 1
+        choices += [Choice(group.name, k) for k in range(count, 0, -1)]
+    return choices
+
+
+def _blocked(
+    prepared: Prepared,
+    bench: Bench,
+    servings: Sequence[Serving],
+    failures: tuple[Rejection, ...],
+    market: Market,
+    bounds: Sequence[Bounded],
+) -> str:
+    """Why no fleet serves: nothing holds the SLO, or the fleet's limits do not allow enough of it."""
+    if any(b.capacity_rps > 0 for b in bounds):
+        try:
+            solve(market.problem(bounds), market.time_limit_s, break_ties=False)
+        except InfeasibleError as error:
+            return str(error)
+    full = tuple(p for s in servings for p in s.profiles)
+    campaign = Campaign(full, tuple(bench.profiles.values()), failures, 0, 0)
+    return blocked_by_slo(prepared.spec.workload.slo, campaign)
+
+
+def _left_out(
+    guided: Guided,
+    groups: Mapping[str, Group],
+    market: Market,
+    servings: Sequence[Serving],
+    workload: Workload,
+) -> Iterator[Rejection]:
+    by_id = {s.candidate.id: s for s in servings}
+    for bounded in guided.bounds:
+        largest = groups[bounded.choice.group].prefix(bounded.choice.count)[-1]
+        name = candidate_id(largest, market.device(largest))
+        if name in by_id:
+            if by_id[name].candidate.capacity_rps <= 0:
+                yield cannot_serve(by_id[name], workload)
+        elif bounded.capacity_rps <= 0:
+            yield Rejection("profile", name, "holds the SLO at no rate, even at its fastest iteration")
+        else:
+            known = (
+                f"takes at most {bounded.capacity_rps:.4g} requests/s"
+                if isfinite(bounded.capacity_rps)
+                else "not even a few iterations were needed"
+            )
+            yield Rejection(
+                "profile", name, f"not measured in full: {known}, no cheaper plan could come of it"
+            )
+
+
+def _spared(guided: Guided, here: Measurable) -> Iterator[str]:
+    full = {
+        c
+        for b in guided.bounds
+        if b.level >= Level.MEASURED
+        for group in here.groups
+        if group.name == b.choice.group
+        for c in group.prefix(b.choice.count)
+    }
+    every = sum(len(group.configurations) for group in here.groups)
+    if len(full) < every:
+        yield (
+            f"Guided profiling: {len(full)} of {every} configurations were measured in full; by their bounds "
+            "the others could not make the plan cheaper (--exhaustive measures them all)."
+        )
 
 
 @dataclass(frozen=True, slots=True)

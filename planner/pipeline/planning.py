@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from planner.capacity import servings
 from planner.catalog import matches
 from planner.domain.offer import Offer
 from planner.domain.plan import DataDigest, Plan, Serving
@@ -14,11 +13,12 @@ from planner.domain.problem import Demand, Problem, Rejection, Solution
 from planner.domain.progress import Progress, Step, silent
 from planner.errors import InfeasibleError
 from planner.optimize import baseline, rejections, solve
-from planner.pipeline.blocked import blocked_by_fleet, blocked_by_floor, blocked_by_slo
+from planner.pipeline.blocked import blocked_by_fleet, blocked_by_floor
+from planner.pipeline.guiding import optimum
 from planner.pipeline.imported import plan_imported
 from planner.pipeline.inputs import Prepared, prepare
 from planner.pipeline.solution import is_baseline, margins, second_best, solution_notes, used_offers
-from planner.pipeline.steps import judge, profile
+from planner.pipeline.steps import judge, measurable
 from planner.quality import Dataset
 from planner.report import (
     ENGINES_FOLDER,
@@ -42,9 +42,11 @@ def plan(
     progress: Progress = silent,
     time_limit_s: float = 60.0,
     now: datetime | None = None,
+    exhaustive: bool = False,
 ) -> Plan:
     """The cheapest fleet for ``spec``. Nothing but variants and profiles is written; see ``publish``.
 
+    Only what can change the plan is measured in full, unless ``exhaustive``.
     Raises InfeasibleError where there is none, with what blocks it and the nearest thing that would do.
     """
     if spec.imported is not None:
@@ -53,16 +55,13 @@ def plan(
     judged = judge(prepared, progress)
     if not judged.serving(prepared):
         raise InfeasibleError(blocked_by_floor(spec.workload.floor, judged.deciding(prepared)))
-    campaign = profile(prepared, judged, progress)
-    accepted, refused = servings(
-        spec.workload, campaign.profiles, spec.packing_derating, prepared.sold_as.device.name
-    )
-    if not accepted:
-        raise InfeasibleError(blocked_by_slo(spec.workload.slo, campaign))
-    offers = [offer for offer in prepared.catalog.offers if matches(offer, spec.limits)]
+    offers = _sold(prepared)
+    with measurable(prepared, judged, progress) as here:
+        found = optimum(prepared, here, offers, time_limit_s, exhaustive, progress)
+    accepted = list(found.servings)
     problem, unserved = _problem(prepared, accepted, offers)
     progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
-    solution = solve(problem, time_limit_s)
+    solution = found.within(solve(found.confirmed(problem), time_limit_s))
     cheapest_fp32 = baseline(problem, is_baseline)
     second = second_best(problem, solution)
     progress(Step("solving", "", 1, 1))
@@ -83,7 +82,7 @@ def plan(
         device_note=prepared.sold_as.note,
         judgements=judged.judgements,
         servings=tuple(accepted),
-        rejections=(*judged.rejections, *campaign.rejections, *refused, *unserved),
+        rejections=(*judged.rejections, *here.rejections, *found.rejections, *unserved),
         offers_considered=len(problem.offers),
         offers=used_offers(problem, solutions),
         solution=solution,
@@ -93,9 +92,9 @@ def plan(
         if cheapest_fp32
         else "fp32 at batch 1 cannot serve this workload at all",
         runner_up=second,
-        measured=campaign.measured,
-        reused=campaign.reused,
-        notes=tuple(_notes(prepared, accepted, solution, problem)),
+        measured=len(here.bench.measured),
+        reused=here.bench.reused(),
+        notes=(*_notes(prepared, accepted, solution, problem), *found.notes),
     )
 
 
@@ -128,8 +127,16 @@ def publish(plan: Plan, spec: Spec) -> PlanReport:
     return report
 
 
+def _sold(prepared: Prepared) -> tuple[Offer, ...]:
+    """The offers within the fleet's limits, some of them with the device that is measured here."""
+    offers = tuple(offer for offer in prepared.catalog.offers if matches(offer, prepared.spec.limits))
+    if all(offer.device != prepared.sold_as.device.name for offer in offers):
+        raise InfeasibleError(blocked_by_fleet(prepared, len(offers)))
+    return offers
+
+
 def _problem(
-    prepared: Prepared, accepted: list[Serving], offers: list[Offer]
+    prepared: Prepared, accepted: list[Serving], offers: tuple[Offer, ...]
 ) -> tuple[Problem, list[Rejection]]:
     """What the solver sees; offers on devices that nothing was measured on are rejected by device."""
     spec = prepared.spec
@@ -148,8 +155,6 @@ def _problem(
         offers=tuple(offer for offer in offers if offer.device in devices),
         max_instances_per_offer=spec.limits.max_instances_per_offer,
     )
-    if not problem.offers:
-        raise InfeasibleError(blocked_by_fleet(prepared, len(offers)))
     return problem, [*unmeasured, *rejections(problem)]
 
 

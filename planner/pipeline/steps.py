@@ -21,8 +21,10 @@ from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import BackendError, VariantError
 from planner.pipeline.inputs import BACKEND, Entry, Prepared, environment_of, runs_on
 from planner.pipeline.search import search_context
+from planner.profiling.bench import Bench, Job, group_jobs
+from planner.profiling.campaign import Campaign, measure_all
 from planner.profiling.environment import usable_cores
-from planner.profiling.local import Campaign, Job, profile_all
+from planner.profiling.guided import Group
 from planner.quality import assess, predict_all, undecided
 from planner.spec import Spec
 from planner.store import ProfileStore, QualityStore
@@ -216,47 +218,55 @@ def _below_floor(spec: Spec, judgement: Judgement) -> Iterator[Rejection]:
     )
 
 
-def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Campaign:
-    """Measure what holds the floor on this machine, or find it in the profile store."""
-    backends = prepared.spec.backends
+@dataclass(frozen=True, slots=True)
+class Measurable:
+    """What can be measured here, in groups, with the bench to do it; and what cannot, with the reason."""
+
+    bench: Bench
+    groups: tuple[Group, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@contextmanager
+def measurable(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Iterator[Measurable]:
+    """Every configuration of the variants that hold the floor; its inputs exist until the context ends."""
+    spec, cores = prepared.spec, prepared.environment.cores
+    grid = []
+    for name in spec.backends:
+        serving = judged.serving(prepared, name)
+        grid += configurations(prepared, [v for v in serving if runs_on(recipe(v.recipe), (name,))], name)
     elsewhere = [
         Rejection(
-            "profile", v.name, f"runs on {', '.join(sorted(made_by.backends))}; here is {', '.join(backends)}"
+            "profile",
+            v.name,
+            f"runs on {', '.join(sorted(made_by.backends))}; here is {', '.join(spec.backends)}",
         )
         for v in judged.serving(prepared)
-        if not runs_on(made_by := recipe(v.recipe), backends)
+        if not runs_on(made_by := recipe(v.recipe), spec.backends)
     ]
-    campaigns = [_profile_on(prepared, name, judged, progress) for name in backends]
-    return Campaign(
-        profiles=tuple(p for c in campaigns for p in c.profiles),
-        probes=tuple(p for c in campaigns for p in c.probes),
-        rejections=(*elsewhere, *(r for c in campaigns for r in c.rejections)),
-        measured=sum(c.measured for c in campaigns),
-        reused=sum(c.reused for c in campaigns),
-    )
-
-
-def _profile_on(prepared: Prepared, backend_name: str, judged: Judged, progress: Progress) -> Campaign:
-    spec, cores = prepared.spec, prepared.environment.cores
-    serving = judged.serving(prepared, backend_name)
-    runnable = [v for v in serving if runs_on(recipe(v.recipe), (backend_name,))]
-    grid = configurations(prepared, runnable, backend_name)
     too_wide = [
         Rejection("profile", c.describe(), f"this machine has {cores} cores to measure on")
         for c, _ in grid
         if c.threads > cores
     ]
-    wanted = {(v.entrant, c.batch_size) for c, v in grid}
-    with _feeds(prepared, wanted) as feeds:
-        campaign = profile_all(
-            [Job(c, v.path, feeds[v.entrant, c.batch_size]) for c, v in grid if c.threads <= cores],
+    environments = {name: environment_of(prepared, name) for name in spec.backends}
+    with _feeds(prepared, {(v.entrant, c.batch_size) for c, v in grid}) as feeds:
+        jobs = [Job(c, v.path, feeds[v.entrant, c.batch_size]) for c, v in grid if c.threads <= cores]
+        bench = Bench(
+            jobs,
             ProfileStore(spec.profiles),
-            environment_of(prepared, backend_name),
+            lambda c: environments[c.backend],
             spec.workload.slo.percentile,
-            spec.workload.slo.budget_ns,
             progress=progress,
         )
-    return replace(campaign, rejections=(*too_wide, *campaign.rejections))
+        yield Measurable(bench, group_jobs(jobs), (*elsewhere, *too_wide))
+
+
+def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Campaign:
+    """Measure everything that holds the floor and can serve here, or find it in the profile store."""
+    with measurable(prepared, judged, progress) as here:
+        campaign = measure_all(here.bench, here.groups, prepared.spec.workload.slo.budget_ns)
+    return replace(campaign, rejections=(*here.rejections, *campaign.rejections))
 
 
 def configurations(

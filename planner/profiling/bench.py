@@ -28,6 +28,8 @@ BUSY = 0.1
 """Others may keep this share of the machine busy; a turn that met more is taken again..."""
 REPEATS = 2
 """...so often, and then kept: the profile tells the load."""
+START_SECONDS = 1.0
+"""What starting and warming up the replicas takes, for estimates only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,8 @@ def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
         side_by_side=candidate.side_by_side,
         memory_bytes=candidate.memory_bytes or None,
         capacity_rps=serving.capacity_rps,
+        capacity_low_rps=serving.capacity_low_rps,
+        capacity_high_rps=serving.capacity_high_rps,
         packed_capacity_rps=serving.packed_capacity_rps,
         sojourn_ms=serving.sojourn_ns / NS_PER_MS,
         utilisation=serving.utilisation,

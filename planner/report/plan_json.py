@@ -132,6 +132,8 @@ class CandidatePart(_Part):
     side_by_side: int
     memory_bytes: int | None = Field(description="Null where imported profiles do not say.")
     capacity_rps: float = Field(description="One replica, before headroom.")
+    capacity_low_rps: float = Field(description="Lower end of its interval (one-sided 95 %): planned with.")
+    capacity_high_rps: float = Field(description="Upper end (one-sided 95 %).")
     packed_capacity_rps: float = Field(
         description="Extrapolated: where more replicas share an instance than were measured together."
     )

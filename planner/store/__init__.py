@@ -3,7 +3,13 @@
 from planner.store.compare import CONFIDENCE, Change, Compared, Comparison, compare
 from planner.store.files import replace_text, writable_folder
 from planner.store.names import locate, reference_folder, reference_names
-from planner.store.profiles import PROFILE_SCHEMA, ProfileStore, read_profile
+from planner.store.profiles import (
+    PROFILE_SCHEMA,
+    ProfileStore,
+    profile_from_json,
+    profile_to_json,
+    read_profile,
+)
 from planner.store.qualities import QualityStore
 from planner.store.sheet import Problem, Sheet, profiles_of, read_sheet
 from planner.store.tend import Merged, Pruned, merge, prune
@@ -23,6 +29,8 @@ __all__ = [
     "compare",
     "locate",
     "merge",
+    "profile_from_json",
+    "profile_to_json",
     "profiles_of",
     "prune",
     "read_profile",

@@ -39,7 +39,7 @@ class ProfileStore:
         """Write ``profile``, in place of an older one of the same configuration and environment."""
         path = self.path_of(profile.configuration, profile.environment)
         writable_folder(path.parent)
-        replace_text(path, json.dumps(_to_json(profile), separators=(",", ":")))
+        replace_text(path, profile_to_json(profile))
         return path
 
     def all(self) -> list[Profile]:
@@ -77,17 +77,35 @@ class ProfileStore:
 def read_profile(path: Path) -> Profile:
     """Raises StoreError where the file is not a profile of a known schema."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _unreadable(str(path), error) from None
+    return profile_from_json(text, str(path))
+
+
+def profile_to_json(profile: Profile) -> str:
+    """The content of a profile's file."""
+    return json.dumps(_to_json(profile), separators=(",", ":"))
+
+
+def profile_from_json(text: str, where: str) -> Profile:
+    """The profile of a file's content. Raises StoreError that begins with ``where`` unless it is one."""
+    try:
+        content = json.loads(text)
         if content["schema"] not in _READ:
             raise StoreError(
-                f"{path}: profile schema {content['schema']}, this planner reads up to {PROFILE_SCHEMA}; "
+                f"{where}: profile schema {content['schema']}, this planner reads up to {PROFILE_SCHEMA}; "
                 "move the file away and measure again"
             )
         return _from_json(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(
-            f"{path}: not a profile ({type(error).__name__}: {error}); move the file away and measure again"
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(where, error) from None
+
+
+def _unreadable(where: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"{where}: not a profile ({type(error).__name__}: {error}); move the file away and measure again"
+    )
 
 
 def _configuration_to_json(configuration: Configuration) -> dict[str, Any]:

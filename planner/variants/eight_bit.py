@@ -13,7 +13,6 @@ import onnx
 
 from planner.variants.choice import choose, described
 from planner.variants.context import Context
-from planner.variants.graph import write
 from planner.variants.opsets import raised
 from planner.variants.placement import MULTIPLY_ACCUMULATE, place
 from planner.variants.preparation import prepare
@@ -22,7 +21,7 @@ from planner.variants.reaches import REACHES
 from planner.variants.reference import Reference, split
 from planner.variants.session import quiet
 from planner.variants.static import Fit, Search, calibrated, nothing_to_quantize
-from planner.variants.weights import skeleton
+from planner.variants.weights import deliver, skeleton
 
 # From here on a scale may be of a 16-bit type, and there are 8-bit floats.
 _OPSET = 19
@@ -59,7 +58,7 @@ class EightBit:
             if not place(proto.graph, refused).nodes:
                 raise nothing_to_quantize(self.name, proto.graph, next(iter(refused.values()), ""))
             best, more = self._search(proto, frozenset(refused), prepared, source, context)
-            write(onnx.load(best), target, source)
+            deliver(skeleton(best), best.parent, target, source)
         left = place(proto.graph).left_float
         reasons = Counter(refused.values())
         return (*notes, *converted, *more, *left, *(f"{n} left float: {r}" for r, n in reasons.items()))
@@ -91,14 +90,18 @@ class EightBit:
             for method, reach in REACHES[self.grid].items()
         }
 
-        def write_one(kept_float: frozenset[str], scales: Mapping[str, float]) -> Path:
-            chosen = place(graph, refused | kept_float)
-            return writer.write(read_by(graph, chosen.nodes), scales, scratch / "candidate.onnx")
+        def write_one(kept_float: frozenset[str], scales: Mapping[str, float], rounded: bool = True) -> Path:
+            read = read_by(graph, place(graph, refused | kept_float).nodes)
+            return writer.write(read, scales, scratch / "candidate.onnx", rounded)
 
         def fit(kept_float: frozenset[str]) -> Fit:
             method, errors = choose(scales, lambda m: write_one(kept_float, scales[m]), reference)
             note = described(method, errors, len(reference.feeds))
-            return Fit(lambda kept: write_one(kept, scales[method]), (note,))
+            return Fit(
+                lambda kept: write_one(kept, scales[method]),
+                lambda kept: write_one(kept, scales[method], rounded=False),
+                (note,),
+            )
 
         search = Search(layers, sum(calibration.macs.values()), fit, reference, context, source)
         return search.best(self.grid.dtype.name)

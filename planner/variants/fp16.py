@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -13,10 +12,9 @@ from onnx import TensorProto, helper
 
 from planner.errors import VariantError
 from planner.variants.context import ALL_BACKENDS, Context, random_samples, single_feeds
-from planner.variants.graph import save
 from planner.variants.narrowing import FLOAT16, count_products, narrow_tensors, narrowed
 from planner.variants.opsets import element_types, tidied
-from planner.variants.session import load_session, quiet
+from planner.variants.session import quiet, session_of
 from planner.variants.weights import sink_like, skeleton, value
 
 _LARGE = 65504 / 2
@@ -38,8 +36,8 @@ class Fp16:
         proto = tidied(skeleton(source))
         types = element_types(proto)
         sink = sink_like(proto, target)
-        with quiet(), TemporaryDirectory(dir=target.parent) as scratch:
-            large = _large(proto, types, source, context, Path(scratch))
+        with quiet():
+            large = _large(proto, types, source, context)
             notes = narrowed(proto, types, FLOAT16, sink, source.parent, large)
             sink.save(proto, source)
         some, all_ = count_products(proto.graph.node, set(narrow_tensors(element_types(proto), FLOAT16)))
@@ -50,9 +48,7 @@ class Fp16:
         return (f"{some} of {all_} convolutions and products in float16", *notes)
 
 
-def _large(
-    proto: onnx.ModelProto, types: Mapping[str, int], source: Path, context: Context, scratch: Path
-) -> set[str]:
+def _large(proto: onnx.ModelProto, types: Mapping[str, int], source: Path, context: Context) -> set[str]:
     """Names of the nodes that read or write values above ``_LARGE``, or what is made of such a constant."""
     constants = {
         i.name
@@ -60,17 +56,17 @@ def _large(
         if i.data_type == TensorProto.FLOAT and np.abs(value(i, source.parent)).max(initial=0) > _LARGE
     }
     reached = {t for n in proto.graph.node if constants & {*n.input} for t in n.output}
-    large = constants | reached | _large_activations(types, source, context, scratch)
+    large = constants | reached | _large_activations(types, source, context)
     return {n.name for n in proto.graph.node if large & {*n.input, *n.output}}
 
 
-def _large_activations(types: Mapping[str, int], source: Path, context: Context, scratch: Path) -> set[str]:
+def _large_activations(types: Mapping[str, int], source: Path, context: Context) -> set[str]:
     """Tensors that hold values above ``_LARGE`` on the first samples.
 
     ONNX Runtime on a CPU computes most of a float16 graph in float32, so running the result would not tell.
     It watches the graph as it is written: its optimizations fail on 8-bit floats.
     """
-    watching = tidied(onnx.load(source))
+    watching = tidied(skeleton(source))
     graph = watching.graph
     watched = [t for n in graph.node for t in n.output if types.get(t) == TensorProto.FLOAT]
     if not watched:
@@ -80,8 +76,7 @@ def _large_activations(types: Mapping[str, int], source: Path, context: Context,
         graph.node.append(helper.make_node("Abs", [tensor], [magnitude]))
         graph.node.append(helper.make_node("ReduceMax", [magnitude], [peak], keepdims=0))
         graph.output.append(onnx.ValueInfoProto(name=peak))
-    save(watching, scratch / "peaks.onnx")
-    session = load_session(scratch / "peaks.onnx", optimized=False)
+    session = session_of(watching, source.parent, optimized=False)
     samples = context.calibration or random_samples(context.inputs, _SAMPLES, context.seed)
     peaks = [
         session.run([f"{tensor}_peak" for tensor in watched], feed)

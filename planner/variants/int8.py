@@ -7,20 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import onnx
-
 from planner.variants.calibration import METHODS, Range
 from planner.variants.choice import choose, described
 from planner.variants.context import Array, Context
 from planner.variants.correction import mean_shifts
-from planner.variants.graph import write
 from planner.variants.integers import IntegerWriter
 from planner.variants.placement import place
 from planner.variants.preparation import prepare
 from planner.variants.reference import Reference, split
 from planner.variants.session import quiet
 from planner.variants.static import Fit, Search, calibrated, nothing_to_quantize
-from planner.variants.weights import skeleton
+from planner.variants.weights import deliver, skeleton
 
 _CPU_INFO = Path("/proc/cpuinfo")
 # A correction that gains less than this is not worth the difference.
@@ -45,7 +42,7 @@ class Int8:
             scratch = Path(folder)
             notes = prepare(source, scratch / "float.onnx", external=True)
             best, more = _search(scratch / "float.onnx", source, narrow, context)
-            write(onnx.load(best), target, source)
+            deliver(skeleton(best), best.parent, target, source)
         notes += more
         return (*notes, "weights in 7 bits: this CPU has no VNNI and would saturate") if narrow else notes
 
@@ -80,7 +77,11 @@ def _search(prepared: Path, source: Path, narrow: bool, context: Context) -> tup
             notes.append(f"biases corrected: output error {corrected:.2%} instead of {errors[method]:.2%}")
         else:
             shifts = None
-        return Fit(lambda kept: write_one(kept, ranges, shifts), tuple(notes))
+
+        def write(kept_float: frozenset[str]) -> Path:
+            return write_one(kept_float, ranges, shifts)
+
+        return Fit(write, write, tuple(notes))
 
     all_macs = sum(calibration.macs.values())
     best, notes = Search(layers, all_macs, fit, reference, context, source).best("int8")

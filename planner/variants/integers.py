@@ -22,7 +22,7 @@ from planner.variants.context import Array
 from planner.variants.graph import captured, save
 from planner.variants.placement import FOLDED, MULTIPLY_ACCUMULATE, Placement, activations
 from planner.variants.qdq import channel_axis
-from planner.variants.weights import value
+from planner.variants.weights import Sink, value
 
 # What they hand on is what they took: the same scale on both sides, so that they can move integers.
 _MOVES = ("Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze")
@@ -63,7 +63,11 @@ class IntegerWriter:
     source: onnx.ModelProto
     folder: Path
     narrow: bool
-    _stored: dict[tuple[str, int], tuple[Array, NDArray[np.float32]]] = field(default_factory=dict)
+    _stored: dict[tuple[str, int], tuple[onnx.TensorProto, NDArray[np.float32]]] = field(default_factory=dict)
+    _sink: Sink = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sink = Sink(self.folder / "integers", external=True)
 
     def write(
         self,
@@ -139,7 +143,8 @@ class IntegerWriter:
             if (needed > scale).any():  # too large for 32 bits at this scale
                 scale = np.maximum(scale, needed)
                 stem = f"{stem}@{node.name}"
-                q = _on_grid(self._values(weights[node.input[1]]), axis, scale, self._limit)
+                again = _on_grid(self._values(weights[node.input[1]]), axis, scale, self._limit)
+                q = numpy_helper.from_array(again)
         if stem not in done:
             done.add(stem)
             yield _dequantize(graph, stem, q, scale, axis)
@@ -147,7 +152,8 @@ class IntegerWriter:
         if offset is not None:
             sums = data_scale * scale
             stem = f"{node.name}/bias"
-            yield _dequantize(graph, stem, np.rint(offset / sums).astype(np.int32), sums, 0)
+            whole = numpy_helper.from_array(np.rint(offset / sums).astype(np.int32))
+            yield _dequantize(graph, stem, whole, sums, 0)
             node.input[2] = f"{stem}/dq"
 
     @property
@@ -157,7 +163,7 @@ class IntegerWriter:
     def _values(self, weight: onnx.TensorProto) -> Array:
         return value(weight, self.folder).astype(np.float32)
 
-    def _quantized(self, weight: onnx.TensorProto, axis: int) -> tuple[Array, NDArray[np.float32]]:
+    def _quantized(self, weight: onnx.TensorProto, axis: int) -> tuple[onnx.TensorProto, NDArray[np.float32]]:
         key = (weight.name, axis)
         if key not in self._stored:
             values = self._values(weight)
@@ -165,7 +171,8 @@ class IntegerWriter:
             largest = np.abs(values).max(others, initial=0)
             scale = np.where(largest > 0, np.maximum(largest / self._limit, _LEAST_SCALE), 1)
             scale = scale.astype(np.float32)
-            self._stored[key] = _on_grid(values, axis, scale, self._limit), scale
+            q = _on_grid(values, axis, scale, self._limit)
+            self._stored[key] = self._sink.tensor(f"{weight.name}@{axis}/q", q), scale
         return self._stored[key]
 
     def dequantized(self, node: onnx.NodeProto) -> Array:
@@ -173,7 +180,8 @@ class IntegerWriter:
         weight = next(i for i in self.source.graph.initializer if i.name == node.input[1])
         axis = channel_axis(node)
         q, scale = self._quantized(weight, axis)
-        return np.asarray(q * _along(scale, axis, q.ndim))
+        integers = value(q, self.folder)
+        return np.asarray(integers * _along(scale, axis, integers.ndim))
 
     def _operand(self, graph: onnx.GraphProto, weight: onnx.TensorProto) -> onnx.NodeProto:
         values = self._values(weight)
@@ -296,11 +304,15 @@ def _pair(graph: onnx.GraphProto, stem: str, source: str, target: str, grid: Aff
 
 
 def _dequantize(
-    graph: onnx.GraphProto, stem: str, q: Array, scale: NDArray[np.float32], axis: int
+    graph: onnx.GraphProto, stem: str, q: onnx.TensorProto, scale: NDArray[np.float32], axis: int
 ) -> onnx.NodeProto:
     names = [f"{stem}/q", f"{stem}/scale", f"{stem}/zero"]
-    arrays = [q, scale, np.zeros(scale.shape, q.dtype)]
-    graph.initializer.extend(numpy_helper.from_array(a, n) for a, n in zip(arrays, names, strict=True))
+    zero = np.zeros(scale.shape, onnx.helper.tensor_dtype_to_np_dtype(q.data_type))
+    graph.initializer.append(q)
+    graph.initializer[-1].name = names[0]
+    graph.initializer.extend(
+        numpy_helper.from_array(a, n) for a, n in zip((scale, zero), names[1:], strict=True)
+    )
     return helper.make_node("DequantizeLinear", names, [f"{stem}/dq"], f"{stem}/dq", axis=axis)
 
 

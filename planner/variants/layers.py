@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from planner.variants.context import Array
 from planner.variants.graph import captured
 from planner.variants.opsets import MAIN_DOMAINS
 from planner.variants.pruning.rows import weight_matrix, window_of
+from planner.variants.weights import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Layer:
     outputs: int
     window: int
     """Inputs a channel has: the size of a convolution's kernel, else 1."""
+    folder: Path
+    """Where external weights lie."""
 
     @property
     def source(self) -> str:
@@ -36,14 +40,26 @@ class Layer:
         return str(self.node.output[0])
 
     def values(self) -> Array:
-        return np.asarray(numpy_helper.to_array(self.weight))
+        return value(self.weight, self.folder)
+
+    def like(self) -> Array:
+        """The weight's shape and type, without its values."""
+        return _like(self.weight)
 
     def matrix(self) -> Array:
         return weight_matrix(self.node, self.values())
 
 
-def layers_of(graph: onnx.GraphProto) -> tuple[list[Layer], Counter[str]]:
-    """Layers in the order of the graph, and how many others there are, by reason."""
+def _like(weight: onnx.TensorProto) -> Array:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type)
+    return np.broadcast_to(np.zeros((), dtype), tuple(weight.dims))
+
+
+def layers_of(graph: onnx.GraphProto, folder: Path) -> tuple[list[Layer], Counter[str]]:
+    """Layers in the order of the graph, and how many others there are, by reason.
+
+    External weights lie in ``folder``.
+    """
     weights = {i.name: i for i in graph.initializer}
     uses = Counter(name for node in graph.node for name in (*node.input, *captured(node)))
     found: list[Layer] = []
@@ -57,9 +73,9 @@ def layers_of(graph: onnx.GraphProto) -> tuple[list[Layer], Counter[str]]:
             continue
         assert weight is not None
         bias = weights[node.input[2]] if len(node.input) > 2 and node.input[2] else None
-        values = numpy_helper.to_array(weight)
-        inputs, outputs = weight_matrix(node, values).shape
-        found.append(Layer(node, weight, bias, inputs, outputs, window_of(node, values)))
+        like = _like(weight)
+        inputs, outputs = weight_matrix(node, like).shape
+        found.append(Layer(node, weight, bias, inputs, outputs, window_of(node, like), folder))
     return found, left
 
 

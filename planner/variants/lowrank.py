@@ -12,18 +12,18 @@ detection" (2015), section 2 (the same for convolutions); Eckart & Young (1936).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from planner.errors import VariantError
 from planner.variants.context import ALL_BACKENDS, Array, Context, single_feeds
-from planner.variants.graph import write
 from planner.variants.layers import Layer, layers_of
 from planner.variants.observe import observed
 from planner.variants.preparation import prepare
@@ -31,6 +31,7 @@ from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.pruning.reconstruction import Matrix
 from planner.variants.pruning.rows import output_rows, sample, weight_tensor
 from planner.variants.session import quiet
+from planner.variants.weights import Sink, deliver, skeleton, value
 
 PERCENTS = range(5, 91)
 # Ranks that kernels like.
@@ -38,6 +39,9 @@ _STEP = 8
 _BISECTIONS = 60
 # Directions that no calibration sample shows weigh as much as this share of the average one.
 _RIDGE = 1e-3
+_GRAM_BYTES_AT_ONCE = 1 << 30
+# A Gram matrix is as long in the adding for one row as for many.
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(slots=True)
@@ -48,13 +52,22 @@ class _Outputs:
     rows: int
     total: Matrix
     gram: Matrix
+    waiting: list[Matrix] = field(default_factory=list)
 
     def add(self, values: Array, rng: np.random.Generator) -> None:
         taken = sample(self.layer.node, values, values.size, rng)
-        rows = output_rows(self.layer.node, values, taken).astype(np.float64)
-        self.rows += len(rows)
-        self.total += rows.sum(0)
-        self.gram += rows.T @ rows
+        self.waiting.append(output_rows(self.layer.node, values, taken).astype(np.float64))
+        if sum(map(len, self.waiting)) >= _ROWS_AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Takes in the rows that wait to be enough for a product."""
+        if self.waiting:
+            rows = np.concatenate(self.waiting)
+            self.waiting.clear()
+            self.rows += len(rows)
+            self.total += rows.sum(0)
+            self.gram += rows.T @ rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +104,25 @@ class LowRank:
         assert context.calibration
         with TemporaryDirectory(dir=target.parent) as folder, quiet():
             scratch = Path(folder)
-            notes = prepare(source, scratch / "prepared.onnx")
-            proto = onnx.load(scratch / "prepared.onnx")
-            layers, left = layers_of(proto.graph)
-            feeds = single_feeds(context.inputs, context.calibration)
-            outputs = _observe(proto, layers, feeds, scratch, np.random.default_rng(context.seed))
-            found = [_eigen(o) for o in outputs]
-            spectra = [_spectrum(o, values) for o, (values, _) in zip(outputs, found, strict=True)]
+            notes = prepare(source, scratch / "prepared.onnx", external=True)
+            proto = skeleton(scratch / "prepared.onnx")
+            layers, left = layers_of(proto.graph, scratch)
+            feeds = list(single_feeds(context.inputs, context.calibration))
+            found = list(_found(proto, layers, feeds, scratch, np.random.default_rng(context.seed)))
+            spectra = [f.spectrum for f in found]
             ranks = choose_ranks(spectra, self.percent / 100)
             if ranks is None:
                 raise VariantError(f"{self.name}: {_most(spectra)}")
-            factored = {
-                o.layer.target: _factors(o, vectors[:, :rank])
-                for o, (_, vectors), rank in zip(outputs, found, ranks, strict=True)
-                if rank is not None
-            }
-            _rewrite(proto.graph, layers, factored)
-            write(proto, target, source)
+            chosen = {f.layer.target: (f, r) for f, r in zip(found, ranks, strict=True) if r is not None}
+            _rewrite(proto.graph, chosen, Sink(scratch / "factors", external=True))
+            deliver(proto, scratch, target, source)
         return (*_summary(spectra, ranks), *notes, *_left(left))
 
 
 def _observe(
     proto: onnx.ModelProto,
     layers: Sequence[Layer],
-    feeds: Iterable[Mapping[str, Array]],
+    feeds: Sequence[Mapping[str, Array]],
     scratch: Path,
     rng: np.random.Generator,
 ) -> list[_Outputs]:
@@ -122,7 +130,57 @@ def _observe(
     for values in observed(proto, [layer.target for layer in layers], feeds, scratch):
         for outputs in seen:
             outputs.add(values[outputs.layer.target], rng)
+    for outputs in seen:
+        outputs.settle()
     return [o for o in seen if o.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A layer's spectrum; ``mean`` [m] of its outputs; ``directions`` [m, m], columns, mapped from a file."""
+
+    layer: Layer
+    spectrum: Spectrum
+    mean: Matrix
+    directions: Matrix
+
+
+def _found(
+    proto: onnx.ModelProto,
+    layers: Sequence[Layer],
+    feeds: Sequence[Mapping[str, Array]],
+    scratch: Path,
+    rng: np.random.Generator,
+) -> Iterator[_Found]:
+    """Layer by layer; so many observed in one run over the data as have room for their Gram matrices."""
+    numbers = count()
+    for stage in _stages(layers):
+        observed_outputs = _observe(proto, stage, feeds, scratch, rng)
+        while observed_outputs:
+            outputs = observed_outputs.pop(0)
+            energies, directions = _eigen(outputs)
+            file = scratch / f"directions-{next(numbers)}.npy"
+            np.save(file, directions)
+            yield _Found(
+                outputs.layer,
+                _spectrum(outputs, energies),
+                outputs.total / outputs.rows,
+                np.load(file, mmap_mode="r"),
+            )
+
+
+def _stages(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
+    stage: list[Layer] = []
+    room = _GRAM_BYTES_AT_ONCE
+    for layer in layers:
+        needed = 8 * layer.outputs**2
+        if stage and needed > room:
+            yield stage
+            stage, room = [], _GRAM_BYTES_AT_ONCE
+        stage.append(layer)
+        room -= needed
+    if stage:
+        yield stage
 
 
 def _eigen(outputs: _Outputs) -> tuple[Matrix, Matrix]:
@@ -194,25 +252,25 @@ class _Factors:
     bias: Matrix | None
 
 
-def _factors(outputs: _Outputs, directions: Matrix) -> _Factors:
+def _factors(layer: Layer, mean: Matrix, directions: Matrix) -> _Factors:
     """With a bias b and mean output ȳ = x̄W + b: b' = ȳ - (ȳ - b) V Vᵀ."""
-    layer = outputs.layer
     bias = None
     if layer.bias is not None:
-        old, mean = numpy_helper.to_array(layer.bias).astype(np.float64), outputs.total / outputs.rows
+        old = value(layer.bias, layer.folder).astype(np.float64)
         bias = mean - (mean - old) @ directions @ directions.T
     return _Factors(layer.matrix().astype(np.float64) @ directions, directions.T, bias)
 
 
-def _rewrite(graph: onnx.GraphProto, layers: Sequence[Layer], factored: Mapping[str, _Factors]) -> None:
-    by_target = {layer.target: layer for layer in layers}
+def _rewrite(graph: onnx.GraphProto, chosen: Mapping[str, tuple[_Found, int]], sink: Sink) -> None:
+    """``chosen``: layers and their ranks, by target."""
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        factors = factored.get(node.output[0]) if node.output else None
-        if factors is None:
+        found, rank = chosen.get(node.output[0], (None, 0)) if node.output else (None, 0)
+        if found is None:
             nodes.append(node)
         else:
-            pair, weights = _pair(by_target[node.output[0]], factors)
+            factors = _factors(found.layer, found.mean, np.array(found.directions[:, :rank]))
+            pair, weights = _pair(found.layer, factors, sink)
             nodes += pair
             graph.initializer.extend(weights)
     del graph.node[:], graph.value_info[:]
@@ -220,10 +278,10 @@ def _rewrite(graph: onnx.GraphProto, layers: Sequence[Layer], factored: Mapping[
     drop_unused_initializers(graph)
 
 
-def _pair(layer: Layer, factors: _Factors) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def _pair(layer: Layer, factors: _Factors, sink: Sink) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """The layer's own operator twice; of a convolution the second is 1x1."""
     node, stem = layer.node, layer.target
-    like = layer.values()
+    like = layer.like()
     names = [f"{stem}/first", f"{stem}/second", f"{stem}/bias"]
     if node.op_type == "Conv":
         rank = factors.first.shape[1]
@@ -235,8 +293,7 @@ def _pair(layer: Layer, factors: _Factors) -> tuple[list[onnx.NodeProto], list[o
         attributes = []
     arrays = [first, second] + ([] if factors.bias is None else [factors.bias])
     weights = [
-        numpy_helper.from_array(np.ascontiguousarray(a, like.dtype), n)
-        for a, n in zip(arrays, names, strict=False)
+        sink.tensor(n, np.ascontiguousarray(a, like.dtype)) for a, n in zip(arrays, names, strict=False)
     ]
     inner = f"{stem}/inner"
     before = helper.make_node(node.op_type, [node.input[0], names[0]], [inner], f"{node.name}/first")

@@ -8,25 +8,24 @@ from pathlib import Path
 import onnx
 
 from planner.variants.context import Array
-from planner.variants.graph import save
-from planner.variants.session import load_session
+from planner.variants.session import session_of
 
 
 def observed(
-    proto: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Mapping[str, Array]], scratch: Path
+    proto: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Mapping[str, Array]], folder: Path
 ) -> Iterator[dict[str, Array]]:
-    """For each feed the values of ``tensors``, inputs of the model among them, from ONNX Runtime."""
+    """For each feed the values of ``tensors``, inputs of the model among them, from ONNX Runtime.
+
+    External weights of ``proto`` lie in ``folder``.
+    """
     inputs = {value.name for value in proto.graph.input}
     asked = [t for t in dict.fromkeys(tensors) if t not in inputs]
     watching = onnx.ModelProto()
     watching.CopyFrom(proto)
     present = {value.name for value in proto.graph.output}
     watching.graph.output.extend(onnx.ValueInfoProto(name=t) for t in asked if t not in present)
-    path = scratch / "observed.onnx"
-    path.with_name(path.name + ".data").unlink(missing_ok=True)
-    save(watching, path)
+    session = session_of(watching, folder)
     del watching
-    session = load_session(path)
     for feed in feeds:
         made = session.run(asked, dict(feed)) if asked else []
         yield {t: feed[t] for t in tensors if t in inputs} | dict(zip(asked, made, strict=True))

@@ -26,7 +26,7 @@ from planner.variants.context import Array
 from planner.variants.graph import save
 from planner.variants.placement import MULTIPLY_ACCUMULATE
 from planner.variants.pruning.normalize import drop_unused_initializers
-from planner.variants.weights import value
+from planner.variants.weights import Sink, value
 
 # Worth 8-bit inputs beside the multiply-accumulates; what else lies between them only moves data.
 _ARITHMETIC = ("Add", "AveragePool", "GlobalAveragePool")
@@ -91,6 +91,14 @@ def _is_sum(node: onnx.NodeProto | None) -> bool:
     return node is not None and node.op_type in MULTIPLY_ACCUMULATE
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A weight on the grid: values, scale and zero point, and as the floats that these stand for."""
+
+    pair: tuple[onnx.TensorProto, ...]
+    rounded: onnx.TensorProto
+
+
 @dataclass(slots=True)
 class PairWriter:
     """Writes versions of ``source``, a skeleton whose external weights lie in ``folder``, with pairs.
@@ -102,14 +110,28 @@ class PairWriter:
     source: onnx.ModelProto
     folder: Path
     grid: Grid
-    _stored: dict[str, tuple[Array, NDArray[np.float32]]] = field(default_factory=dict)
+    _stored: dict[str, _Stored] = field(default_factory=dict)
+    _sink: Sink = field(init=False)
 
-    def write(self, inputs: Mapping[str, Sequence[int]], scales: Mapping[str, float], path: Path) -> Path:
-        """``inputs``: which ones of nodes, by name, to quantize; ``scales`` of the tensors that these are."""
+    def __post_init__(self) -> None:
+        self._sink = Sink(self.folder / "pairs", external=True)
+
+    def write(
+        self,
+        inputs: Mapping[str, Sequence[int]],
+        scales: Mapping[str, float],
+        path: Path,
+        rounded: bool = False,
+    ) -> Path:
+        """``inputs``: which ones of nodes, by name, to quantize; ``scales`` of the tensors that these are.
+
+        ``rounded``: weights as the floats that their pairs stand for. The outputs are the same; weights need
+        not be dequantized at every run.
+        """
         proto = onnx.ModelProto()
         proto.CopyFrom(self.source)
         graph = proto.graph
-        nodes = list(self._nodes(graph, inputs, scales))
+        nodes = list(self._nodes(graph, inputs, scales, rounded))
         del graph.node[:], graph.value_info[:]
         graph.node.extend(nodes)
         drop_unused_initializers(graph)
@@ -118,7 +140,11 @@ class PairWriter:
         return path
 
     def _nodes(
-        self, graph: onnx.GraphProto, inputs: Mapping[str, Sequence[int]], scales: Mapping[str, float]
+        self,
+        graph: onnx.GraphProto,
+        inputs: Mapping[str, Sequence[int]],
+        scales: Mapping[str, float],
+        rounded: bool,
     ) -> Iterator[onnx.NodeProto]:
         weights = {i.name: i for i in graph.initializer}
         done: set[str] = set()
@@ -134,7 +160,14 @@ class PairWriter:
                 stem = f"{weight}@{axis}"
                 if stem not in done:
                     done.add(stem)
-                    yield self._weight(graph, weights[weight], axis, stem)
+                    stored = self._quantized(weights[weight], axis, stem)
+                    if rounded:
+                        graph.initializer.append(stored.rounded)
+                    else:
+                        graph.initializer.extend(stored.pair)
+                        names = [tensor.name for tensor in stored.pair]
+                        dq = _dequantized(stem)
+                        yield helper.make_node("DequantizeLinear", names, [dq], dq, axis=axis)
                 node.input[1] = _dequantized(stem)
             yield node
 
@@ -150,20 +183,19 @@ class PairWriter:
             helper.make_node("DequantizeLinear", [q, *parameters], [dq], dq),
         ]
 
-    def _weight(
-        self, graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int, stem: str
-    ) -> onnx.NodeProto:
+    def _quantized(self, weight: onnx.TensorProto, axis: int, stem: str) -> _Stored:
         if stem not in self._stored:
-            values = value(weight, self.folder).astype(np.float32)
+            values = value(weight, self.folder).astype(np.float32, copy=False)
             others = tuple(a for a in range(values.ndim) if a != axis)
             scale = _scale_above(np.abs(values).max(others, keepdims=True) / self.grid.limit)
-            self._stored[stem] = self.grid.quantize(values, scale), scale.reshape(-1)
-        q, scale = self._stored[stem]
-        names = [f"{stem}/q", f"{stem}/scale", f"{stem}/zero"]
-        arrays = [q, scale, np.zeros(scale.size, self.grid.dtype)]
-        graph.initializer.extend(numpy_helper.from_array(a, n) for a, n in zip(arrays, names, strict=True))
-        dq = _dequantized(stem)
-        return helper.make_node("DequantizeLinear", names, [dq], dq, axis=axis)
+            q = self.grid.quantize(values, scale)
+            zero = np.zeros(scale.size, self.grid.dtype)
+            named = ((f"{stem}/q", q), (f"{stem}/scale", scale.reshape(-1)), (f"{stem}/zero", zero))
+            self._stored[stem] = _Stored(
+                tuple(self._sink.tensor(name, array) for name, array in named),
+                self._sink.tensor(_dequantized(stem), q.astype(np.float32) * scale),
+            )
+        return self._stored[stem]
 
 
 def _scale_above(scale: Array) -> NDArray[np.float32]:

@@ -13,11 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from planner.errors import VariantError
 from planner.variants.context import Array, Context, single_feeds
-from planner.variants.graph import write
 from planner.variants.layers import Layer, layers_of
 from planner.variants.observe import observed
 from planner.variants.preparation import prepare
@@ -26,6 +24,7 @@ from planner.variants.pruning.rows import input_rows, output_rows, sample, weigh
 from planner.variants.pruning.selection import rows_for
 from planner.variants.session import quiet
 from planner.variants.two_of_four import by_magnitude, sparsified
+from planner.variants.weights import Sink, deliver, skeleton
 
 RIDGE = 1e-2
 # Sparse tensor cores take 16 to 64 inputs at once; below this sparsity costs accuracy and gains nothing.
@@ -35,6 +34,8 @@ _FEWEST_OUTPUTS = 16
 _WIDEST = 6144
 _GRAM_BYTES_AT_ONCE = 1 << 30
 _PASSES = 8
+# A Gram matrix is as long in the adding for one row as for many.
+_ROWS_AT_ONCE = 256
 
 
 class Sparse:
@@ -54,10 +55,11 @@ class Sparse:
         assert context.calibration
         with TemporaryDirectory(dir=target.parent) as folder, quiet():
             scratch = Path(folder)
-            notes = prepare(source, scratch / "prepared.onnx")
-            dense = onnx.load(scratch / "prepared.onnx")
-            proto = onnx.load(scratch / "prepared.onnx")
-            layers, left = layers_of(proto.graph)
+            notes = prepare(source, scratch / "prepared.onnx", external=True)
+            dense = skeleton(scratch / "prepared.onnx")
+            proto = skeleton(scratch / "prepared.onnx")
+            sink = Sink(scratch / "sparse", external=True)
+            layers, left = layers_of(proto.graph, scratch)
             chosen = [layer for layer in layers if not _count_refusal(layer, left)]
             if not chosen:
                 why = f" ({next(iter(left))})" if left else ""
@@ -67,8 +69,8 @@ class Sparse:
             for stage in _stages(chosen):
                 moments = _moments(dense, proto, stage, feeds, scratch, rng)
                 for layer in stage:
-                    _replace(layer, moments.get(layer.target))
-            write(proto, target, source)
+                    _replace(layer, moments.pop(layer.target, None), sink)
+            deliver(proto, scratch, target, source)
         wide = sum(layer.inputs > _WIDEST for layer in chosen)
         if wide:
             notes += (f"{wide} layers of more than {_WIDEST} inputs by magnitude alone",)
@@ -116,23 +118,34 @@ def _moments(
     """For each layer, by target: its inputs in ``proto`` as it is now, its outputs in ``dense``."""
     seen = [layer for layer in stage if layer.inputs <= _WIDEST]
     moments = {layer.target: Moments.zeros(layer.inputs, layer.outputs) for layer in seen}
-    for which in ("dense", "now"):
-        (scratch / which).mkdir(exist_ok=True)
-    goals = observed(dense, [layer.target for layer in seen], feeds, scratch / "dense")
-    given = observed(proto, [layer.source for layer in seen], feeds, scratch / "now")
+    waiting: dict[str, list[tuple[Array, Array]]] = {target: [] for target in moments}
+    goals = observed(dense, [layer.target for layer in seen], feeds, scratch)
+    given = observed(proto, [layer.source for layer in seen], feeds, scratch)
     for wanted, now in zip(goals, given, strict=True):
         for layer in seen:
             quota = -(-rows_for(layer.inputs) // len(feeds))
             goal = wanted[layer.target]
             taken = sample(layer.node, goal, quota, rng)
-            x = input_rows(layer.node, now[layer.source], layer.values(), taken)
-            moments[layer.target].add(x, output_rows(layer.node, goal, taken))
+            x = input_rows(layer.node, now[layer.source], layer.like(), taken)
+            rows = waiting[layer.target]
+            rows.append((x, output_rows(layer.node, goal, taken)))
+            if sum(len(x) for x, _ in rows) >= _ROWS_AT_ONCE:
+                _add(moments[layer.target], rows)
+    for target, rows in waiting.items():
+        _add(moments[target], rows)
     return moments
 
 
-def _replace(layer: Layer, moments: Moments | None) -> None:
+def _add(moments: Moments, rows: list[tuple[Array, Array]]) -> None:
+    """Takes in the rows and empties the list."""
+    if rows:
+        moments.add(np.concatenate([x for x, _ in rows]), np.concatenate([y for _, y in rows]))
+        rows.clear()
+
+
+def _replace(layer: Layer, moments: Moments | None, sink: Sink) -> None:
     """Writes the sparse weight (and the bias, where there is one) into the layer's initializers."""
-    like = layer.values()
+    like = layer.like()
     dense = layer.matrix().astype(np.float64)
     order = grouped_order(layer)
     back = np.argsort(order)
@@ -143,10 +156,8 @@ def _replace(layer: Layer, moments: Moments | None) -> None:
         made = sparsified(sums.xx[np.ix_(order, order)], sums.xy[order], dense[order], RIDGE)
         if layer.bias is not None:
             bias = (moments.y - moments.x[order] @ made) / moments.rows
-            layer.bias.CopyFrom(numpy_helper.from_array(bias.astype(like.dtype), layer.bias.name))
-    layer.weight.CopyFrom(
-        numpy_helper.from_array(weight_tensor(layer.node, made[back], like), layer.weight.name)
-    )
+            layer.bias.CopyFrom(sink.tensor(layer.bias.name, bias.astype(like.dtype)))
+    layer.weight.CopyFrom(sink.tensor(layer.weight.name, weight_tensor(layer.node, made[back], like)))
 
 
 def grouped_order(layer: Layer) -> Array:

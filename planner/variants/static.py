@@ -20,6 +20,8 @@ class Fit:
     """Ranges (and corrections) fitted to some layers: how candidates are written with them."""
 
     write: Write
+    finish: Write
+    """Writes what is judged by ``write``, in the form that is kept."""
     notes: tuple[str, ...]
 
 
@@ -55,7 +57,7 @@ class Search:
             *fit.notes,
             *outcome.notes(criterion),
         )
-        return fit.write(frozenset(outcome.kept_float)), notes
+        return fit.finish(frozenset(outcome.kept_float)), notes
 
     def _found(
         self, criterion: Criterion, kept_float: frozenset[str], known: Mapping[str, float]

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, external_data_helper, numpy_helper
 
-from planner.variants.graph import graphs_in, nodes_in, write
+from planner.variants.graph import graphs_in, needs_external_data, nodes_in, write
 
 Array = NDArray[Any]
 
@@ -24,6 +24,12 @@ _SMALL_BYTES = 1 << 12
 # Page size: what lies on a page of its own can be mapped instead of read.
 _ALIGNMENT = 1 << 12
 _CHUNK_BYTES = 1 << 20
+# Several values in a byte.
+_PACKED = tuple(
+    getattr(TensorProto, name)
+    for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
+    if hasattr(TensorProto, name)
+)
 
 
 def skeleton(path: Path) -> onnx.ModelProto:
@@ -40,9 +46,23 @@ def value(tensor: onnx.TensorProto, folder: Path) -> Array:
     """The tensor's values; ``tensor`` itself stays as it is, external where it was."""
     if not is_external(tensor):
         return np.asarray(numpy_helper.to_array(tensor))
-    copy = TensorProto()
-    copy.CopyFrom(tensor)
-    return np.asarray(numpy_helper.to_array(copy, str(folder)))
+    location, offset, _ = _extent(tensor)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    if tensor.data_type in _PACKED:
+        copy = TensorProto()
+        copy.CopyFrom(tensor)
+        return np.asarray(numpy_helper.to_array(copy, str(folder)))
+    count = int(np.prod(tensor.dims, dtype=np.int64))
+    return np.fromfile(folder / location, dtype, count, offset=offset).reshape(tuple(tensor.dims))
+
+
+def external_bytes(proto: onnx.ModelProto, wider_than: int = 0) -> int:
+    """How much of the model lies in external files, in types of more bytes than ``wider_than``."""
+
+    def width(tensor: onnx.TensorProto) -> int:
+        return int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+    return sum(_extent(t)[2] for t in tensors_in(proto) if is_external(t) and width(t) > wider_than)
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
@@ -72,15 +92,18 @@ class Sink:
     def tensor(self, name: str, array: Array) -> onnx.TensorProto:
         """``array`` as an initializer, its values written out at once where they go beside the model."""
         array = np.ascontiguousarray(array)
-        made = numpy_helper.from_array(array, name)
-        if not self._external or len(made.raw_data) <= _SMALL_BYTES:
-            return made
+        element = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        if not self._external or array.nbytes <= _SMALL_BYTES:
+            return numpy_helper.from_array(array, name)
+        if element in _PACKED:
+            content = numpy_helper.from_array(array, name).raw_data
+        else:
+            content = array.reshape(-1).view(np.uint8).data
         with self._open() as file:
             offset = file.tell()
-            file.write(made.raw_data)
-        # A message of its own: protobuf frees a field's memory only with the whole message.
-        reference = TensorProto(name=name, data_type=made.data_type, dims=made.dims)
-        self._refer(reference, offset, len(made.raw_data))
+            file.write(content)
+        reference = TensorProto(name=name, data_type=element, dims=array.shape)
+        self._refer(reference, offset, len(content))
         return reference
 
     def save(self, proto: onnx.ModelProto, source: Path, folder: Path | None = None) -> None:
@@ -115,7 +138,24 @@ class Sink:
 
 def sink_like(proto: onnx.ModelProto, target: Path) -> Sink:
     """External data where the model read has some, one file where it has none."""
-    return Sink(target, any(is_external(t) for t in tensors_in(proto)))
+    return Sink(target, has_external(proto))
+
+
+def has_external(proto: onnx.ModelProto) -> bool:
+    return any(is_external(t) for t in tensors_in(proto))
+
+
+def deliver(proto: onnx.ModelProto, folder: Path, target: Path, source: Path) -> None:
+    """Writes ``proto``, whose external weights lie in ``folder``, to ``target`` as made of ``source``.
+
+    With external data where ``source`` has some, or where it must; else one file. ``proto`` is used up.
+    """
+    original = onnx.load(source, load_external_data=False)
+    if has_external(original) or needs_external_data(proto):
+        Sink(target, external=True).save(proto, source, folder)
+    else:
+        onnx.load_external_data_for_model(proto, str(folder))
+        write(proto, target, source)
 
 
 def _extent(tensor: onnx.TensorProto) -> tuple[str, int, int]:

@@ -1,9 +1,7 @@
-"""int4 in blocks: against brute force, against NumPy, in ONNX Runtime, and within little memory."""
+"""int4 in blocks: against brute force, against NumPy, in ONNX Runtime."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -182,50 +180,3 @@ def external(source: Path, target: Path) -> Path:
     options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
     onnx.save(onnx.load(source), target, **options)
     return target
-
-
-MEMORY = """
-import resource, sys
-from pathlib import Path
-from planner.variants import Context, recipe
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
-recipe(sys.argv[1]).apply(Path(sys.argv[2]), Path(sys.argv[3]), Context((), None))
-print(peak() - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
-@pytest.mark.parametrize("name", ["int4", "bf16"])
-def test_weights_are_never_all_in_memory(large: tuple[Path, int], tmp_path: Path, name: str) -> None:
-    path, size = large
-    command = [sys.executable, "-c", MEMORY, name, str(path), str(tmp_path / "model.onnx")]
-    taken = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert taken < size / 3
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A chain of 18 products, 302 MB of external weights."""
-    folder = tmp_path_factory.mktemp("large")
-    width, count = 2048, 18
-    block = (normal(width, width) / 45).tobytes()
-    with (folder / "weights.bin").open("wb") as file:
-        for _ in range(count):
-            file.write(block)
-    tensors, nodes = [], []
-    for i in range(count):
-        tensor = TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=[width, width])
-        tensor.data_location = TensorProto.EXTERNAL
-        extent = {"location": "weights.bin", "offset": str(i * len(block)), "length": str(len(block))}
-        for key, entry in extent.items():
-            tensor.external_data.add(key=key, value=entry)
-        tensors.append(tensor)
-        output = "y" if i == count - 1 else f"h{i}"
-        nodes.append(helper.make_node("MatMul", [f"h{i - 1}" if i else "x", f"w{i}"], [output]))
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", width]) for n in "xy"]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path, len(block) * count

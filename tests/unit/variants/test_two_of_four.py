@@ -99,7 +99,7 @@ def test_networks(tmp_path: Path, kind: str, count: int, left: int) -> None:
     assert sum(int(note.split()[0]) for note in notes[1:] if "left dense" in note) == left
     proto = onnx.load(made)
     sparse = 0
-    for layer in layers_of(proto.graph)[0]:
+    for layer in layers_of(proto.graph, tmp_path)[0]:
         weight = numpy_helper.to_array(layer.weight)
         # As TensorRT checks: four input channels in a row, for each output and each pixel of the kernel.
         lanes = np.moveaxis(weight, 1, -1) if layer.node.op_type == "Conv" else layer.matrix().T
@@ -118,13 +118,16 @@ def cut_by_magnitude(sparse: onnx.ModelProto, source: Path, folder: Path) -> Pat
     """The network with the same layers sparse, each by its largest weights."""
     from planner.variants.preparation import prepare
     from planner.variants.sparse import _replace
+    from planner.variants.weights import Sink
 
     prepare(source, folder / "prepared.onnx")
     proto = onnx.load(folder / "prepared.onnx")
-    chosen = {layer.target for layer in layers_of(sparse.graph)[0] if (layer.matrix() == 0).mean() > 0.4}
-    for layer in layers_of(proto.graph)[0]:
+    chosen = {
+        layer.target for layer in layers_of(sparse.graph, folder)[0] if (layer.matrix() == 0).mean() > 0.4
+    }
+    for layer in layers_of(proto.graph, folder)[0]:
         if layer.target in chosen:
-            _replace(layer, None)
+            _replace(layer, None, Sink(folder / "magnitude", external=False))
     onnx.save(proto, folder / "magnitude.onnx")
     return folder / "magnitude.onnx"
 

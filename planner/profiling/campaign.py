@@ -1,0 +1,73 @@
+"""Measuring everything that can serve, whatever a plan would use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from planner.domain.problem import Rejection
+from planner.domain.profile import Configuration, Profile
+from planner.errors import BackendError
+from planner.profiling.bench import Bench
+from planner.profiling.guided import Group, Samples
+from planner.units import format_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Full profiles, the probes they were chosen from, what was left out or failed, and how many
+    configurations were measured just now."""
+
+    profiles: tuple[Profile, ...]
+    probes: tuple[Profile, ...]
+    rejections: tuple[Rejection, ...]
+    measured: int
+    reused: int
+    notes: tuple[str, ...] = ()
+    """What the reader should know of how it went."""
+
+
+def measure_all(bench: Bench, groups: Sequence[Group], budget_ns: int) -> Campaign:
+    """A full profile of every configuration whose median is within the budget by its probe."""
+    profiles: list[Profile] = []
+    rejections: list[Rejection] = []
+    for group in groups:
+        try:
+            probed = bench.probe(group)
+            count = within(group, probed, budget_ns)
+            bench.full(group, count, False) if count else None
+        except BackendError as error:
+            rejections.append(Rejection("profile", group.name, str(error)))
+            continue
+        profiles += [bench.profiles[c] for c in group.prefix(count)]
+        rejections += [_over(c, probed[c], budget_ns) for c in group.configurations[count:]]
+    return Campaign(
+        tuple(profiles),
+        tuple(bench.profiles.values()),
+        tuple(rejections),
+        len(bench.measured),
+        bench.reused(),
+    )
+
+
+def within(group: Group, probed: Mapping[Configuration, Samples], budget_ns: int) -> int:
+    """How many of the group's batch sizes, from the smallest on, have a median within the budget.
+
+    A larger batch is never faster, so what comes after the first that is not cannot serve either.
+    """
+    count = 0
+    for configuration in group.configurations:
+        if median(probed[configuration]) > budget_ns:
+            break
+        count += 1
+    return count
+
+
+def _over(configuration: Configuration, probed: Samples, budget_ns: int) -> Rejection:
+    return Rejection(
+        "profile",
+        configuration.describe(),
+        f"over the SLO: the median is {format_ms(round(median(probed)))}, the budget {format_ms(budget_ns)} "
+        f"(from {len(probed)} samples)",
+    )
