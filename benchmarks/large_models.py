@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-WIDTH, LAYERS = 6144, 15
+WIDTH, LAYERS = 2048, 135
 RECIPES = (
     "fp16",
     "bf16",

@@ -61,9 +61,13 @@ def minilm(package: Path, ratings: Path, output: Path) -> None:
     tokenizer.enable_truncation(TOKENS)
     tokenizer.enable_padding(length=TOKENS)
     count = EVALUATION_SENTENCES + TRAINING_SENTENCES
-    sentences, labels = sentences[:count], labels[:count]
-    encoded = tokenizer.encode_batch(sentences)
-    ids, mask = (np.array([getattr(e, k) for e in encoded], np.int64) for k in ("ids", "attention_mask"))
+    # Sentences that are the same to the model, once truncated and without case, count once.
+    encoded = {
+        tuple(e.ids): (e, label) for e, label in zip(tokenizer.encode_batch(sentences), labels, strict=True)
+    }
+    chosen = list(encoded.values())[:count]
+    labels = np.array([label for _, label in chosen], np.int64)
+    ids, mask = (np.array([getattr(e, k) for e, _ in chosen], np.int64) for k in ("ids", "attention_mask"))
     train = slice(EVALUATION_SENTENCES, None)
     with torch.no_grad():
         rows = range(EVALUATION_SENTENCES, len(ids), 64)

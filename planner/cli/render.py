@@ -201,13 +201,15 @@ def variants_json(judged: Judged, floor: AccuracyFloor) -> None:
 
 def profiles(campaign: Campaign, percentile: float, store: Path) -> None:
     out = console()
+    several = len({profile.configuration.device for profile in campaign.profiles}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     headers = ("configuration", "side by side", "samples", "mean", "p50", f"p{percentile:g}", "memory")
     for header in headers:
         table.add_column(header, justify="left" if header == "configuration" else "right")
     for profile in campaign.profiles:
+        on = f" on {profile.configuration.device}" if several else ""
         table.add_row(
-            profile.configuration.describe(),
+            profile.configuration.describe() + on,
             str(profile.configuration.replicas),
             str(len(profile.samples_ns)),
             format_ms(profile.mean_ns()),
@@ -217,6 +219,8 @@ def profiles(campaign: Campaign, percentile: float, store: Path) -> None:
         )
     out.print(table)
     _rejections(out, campaign.rejections)
+    for note in campaign.notes:
+        out.print(note)
     out.print(_measured_line(campaign.measured, campaign.reused))
     out.print(f"Profiles are in {_shown(store)}.")
 
@@ -227,11 +231,12 @@ def profiles_json(campaign: Campaign, percentile: float, store: Path) -> None:
     _json(
         {
             "profiles": [
-                {"configuration": p.configuration.describe()}
+                {"configuration": p.configuration.describe(), "device": p.configuration.device}
                 | profile_part(p, percentile).model_dump(mode="json")
                 for p in campaign.profiles
             ],
             "rejections": _rejection_list(campaign.rejections),
+            "notes": list(campaign.notes),
             "measured": campaign.measured,
             "reused": campaign.reused,
             "store": str(store),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 STEPS = 200
-"""How many equally likely service times stand for the distribution. What lies across a percentile, which half a
-per cent does not divide, takes the next one."""
+"""How many equally likely service times stand for the distribution. A step that a percentile falls into takes
+the next one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,18 @@ from planner.pipeline.blocked import blocked_by_slo
 from planner.pipeline.inputs import Prepared
 from planner.pipeline.steps import Measurable
 from planner.profiling.bench import Bench
-from planner.profiling.campaign import Campaign, within
-from planner.profiling.guided import Bounded, Choice, Group, Guided, Level, Measures, Service, guide
+from planner.profiling.campaign import Campaign
+from planner.profiling.guided import (
+    Bounded,
+    Choice,
+    Group,
+    Guided,
+    Level,
+    Measures,
+    Service,
+    guide,
+    within,
+)
 
 CLOSED = 1e-6
 """A gap no wider than the solver's tolerance counts as closed."""
@@ -95,7 +105,7 @@ def optimum(
         packed = capacity(stretched, largest, slo.percentile, slo.budget_ns).rate_rps
         return ends.low_rps, packed * ends.low_rps / ends.rate_rps
 
-    measures = Measures(lambda c: 0.0, bench.probe, bench.full, capacity_rps, stretch)
+    measures = Measures(lambda c: 0.0, bench.probe, bench.full, capacity_rps, slo.budget_ns, stretch)
     always = _everything(here, slo.budget_ns) if exhaustive else _baselines(here)
     guided = guide(here.groups, measures, market.used, always=always)
     failures = tuple(Rejection("profile", name, reason) for name, reason in guided.failed.items())

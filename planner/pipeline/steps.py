@@ -250,7 +250,7 @@ def measurable(prepared: Prepared, judged: Judged, progress: Progress = silent) 
         if c.threads > cores
     ]
     environments = {name: environment_of(prepared, name) for name in spec.backends}
-    with _feeds(prepared, {(v.entrant, c.batch_size) for c, v in grid}) as feeds:
+    with feeds_for(prepared, {(v.entrant, c.batch_size) for c, v in grid}) as feeds:
         jobs = [Job(c, v.path, feeds[v.entrant, c.batch_size]) for c, v in grid if c.threads <= cores]
         bench = Bench(
             jobs,
@@ -300,7 +300,7 @@ def _powers_of_two(cores: int) -> tuple[int, ...]:
 
 
 @contextmanager
-def _feeds(prepared: Prepared, wanted: set[tuple[str, int]]) -> Iterator[dict[tuple[str, int], Path]]:
+def feeds_for(prepared: Prepared, wanted: set[tuple[str, int]]) -> Iterator[dict[tuple[str, int], Path]]:
     """Inputs to time with, real evaluation samples: an `.npz` for each entrant's name and batch size."""
     entries = {entry.name: entry for entry in prepared.entries}
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:

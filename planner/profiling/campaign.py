@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -10,7 +10,7 @@ from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration, Profile
 from planner.errors import BackendError
 from planner.profiling.bench import Bench
-from planner.profiling.guided import Group, Samples
+from planner.profiling.guided import Group, Samples, within
 from planner.units import format_ms
 
 
@@ -49,19 +49,6 @@ def measure_all(bench: Bench, groups: Sequence[Group], budget_ns: int) -> Campai
         len(bench.measured),
         bench.reused(),
     )
-
-
-def within(group: Group, probed: Mapping[Configuration, Samples], budget_ns: int) -> int:
-    """How many of the group's batch sizes, from the smallest on, have a median within the budget.
-
-    A larger batch is never faster, so what comes after the first that is not cannot serve either.
-    """
-    count = 0
-    for configuration in group.configurations:
-        if median(probed[configuration]) > budget_ns:
-            break
-        count += 1
-    return count
 
 
 def _over(configuration: Configuration, probed: Samples, budget_ns: int) -> Rejection:

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
+from statistics import median
 
 from planner.domain.profile import Configuration
 from planner.errors import BackendError
@@ -75,13 +77,15 @@ class Measures:
     ``floor_ns``: a latency that no engine can be below, 0 where none is known. ``probe``: a few iterations of
     each batch size. ``full``: as many samples as the percentile asked for needs, fresh ones where ``again``.
     ``capacity_rps``: the most that service times take within the SLO, 0 where nothing holds it; and the same
-    with all of them multiplied by ``stretch``.
+    with all of them multiplied by ``stretch``. A batch size whose median, by its probe, is over
+    ``budget_ns`` can serve nothing.
     """
 
     floor_ns: Callable[[Configuration], float]
     probe: Callable[[Group], Mapping[Configuration, Samples]]
     full: Callable[[Group, int, bool], Mapping[Configuration, Samples]]
     capacity_rps: Callable[[Service, int], tuple[float, float]]
+    budget_ns: float = inf
     stretch: float = 1.0
 
 
@@ -143,7 +147,7 @@ def guide(
         used = solve(bounds)
         open_ = sorted(
             (c for c in used or () if knowledge[c.group].levels[c.count] < last),
-            key=lambda c: (c.group, c.count),
+            key=lambda c: (c.group, -c.count),  # the largest first: its measurement serves the others too
         )
         if not open_:
             return Guided(used, bounds, failed, rounds)
@@ -180,10 +184,26 @@ def _probe(known: _Knowledge, measures: Measures) -> None:
     seen = [min(probed[c]) * MARGIN for c in known.group.configurations]
     known.floors_ns = _rising(map(max, known.floors_ns, seen))
     known.probed = True
+    able = within(known.group, probed, measures.budget_ns)
     for count, level in known.levels.items():
         if level < Level.PROBED:
             known.levels[count] = Level.PROBED
-            known.capacities[count] = _throughput(known, count, measures.stretch)
+            known.capacities[count] = (
+                _throughput(known, count, measures.stretch) if count <= able else (0.0, 0.0)
+            )
+
+
+def within(group: Group, probed: Mapping[Configuration, Samples], budget_ns: float) -> int:
+    """How many of the group's batch sizes, from the smallest on, have a median within the budget.
+
+    A larger batch is never faster, so what comes after the first that is not cannot serve either.
+    """
+    count = 0
+    for configuration in group.configurations:
+        if median(probed[configuration]) > budget_ns:
+            break
+        count += 1
+    return count
 
 
 def _measure(known: _Knowledge, count: int, measures: Measures, again: bool) -> None:
@@ -209,7 +229,7 @@ def _service(known: _Knowledge, configuration: Configuration, index: int, level:
 def _throughput(known: _Knowledge, count: int, stretch: float) -> tuple[float, float]:
     """The most that full batches give, of any size up to this one; a queue can only take less."""
     rates = [
-        c.batch_size * NS_PER_S / floor if floor > 0 else float("inf")
+        c.batch_size * NS_PER_S / floor if floor > 0 else inf
         for c, floor in zip(known.group.prefix(count), known.floors_ns, strict=False)
     ]
     return max(rates), max(rates) / stretch

@@ -7,8 +7,9 @@ Source of the calls: https://docs.ray.io/en/latest/ray-core/api/core.html
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from planner.variants import external_locations
 
 LOCAL = "local"
 """In place of an address: a cluster of this machine only, which ends with the program."""
+CONNECT_S = 10.0
 ANSWER_S = 120.0
 """A node that has not started a Python process and answered by then takes no part."""
 
@@ -38,18 +40,35 @@ def connected(address: str) -> Iterator[RayCluster]:
         import ray
     except ImportError:
         raise MissingDependencyError("Ray is not installed; pip install planner[ray]") from None
+    _check_answers(address)
     here = {"num_cpus": usable_cores(), "include_dashboard": False} if address == LOCAL else {}
+    # Ray writes of lost nodes on stdout, where a report may be expected; it has no setting against it.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="CRITICAL", **here)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"--ray {address}: cannot join the cluster ({_first_line(error)}); give the address of a "
+                f"running one, of this Ray ({ray.__version__}), or `local`"
+            ) from None
+        try:
+            yield RayCluster(ray)
+        finally:
+            ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray waits for minutes for a cluster that is not there; InputError at once is better."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="CRITICAL", **here)
-    except (OSError, RuntimeError, ValueError) as error:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
         raise InputError(
-            f"--ray {address}: cannot join the cluster ({_first_line(error)}); give the address of a running "
-            f"one, of this Ray ({ray.__version__}), or `local`"
+            f"--ray {address}: nothing answers there ({_first_line(error)}); start the cluster with "
+            "`ray start --head` and give the address that it prints, or use `local`"
         ) from None
-    try:
-        yield RayCluster(ray)
-    finally:
-        ray.shutdown()
 
 
 class RayCluster:
