@@ -13,7 +13,7 @@ from planner.domain.progress import Progress, Step, silent
 from planner.domain.variant import Variant
 from planner.errors import InputError
 from planner.pipeline.inputs import Prepared, runs_on
-from planner.pipeline.steps import Judged, configurations, feeds_for
+from planner.pipeline.steps import Judged, configurations, feeds_for, run_elsewhere
 from planner.profiling.bench import Job
 from planner.profiling.campaign import Campaign
 from planner.profiling.cluster import Kind, Said, Slot, check_libraries, slots_of
@@ -59,7 +59,7 @@ def profile_cluster(
             )
     return replace(
         campaign,
-        rejections=(*rejections, *campaign.rejections),
+        rejections=(*run_elsewhere(prepared, judged), *rejections, *campaign.rejections),
         notes=(*found.notes, *campaign.notes),
     )
 

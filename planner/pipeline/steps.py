@@ -235,15 +235,6 @@ def measurable(prepared: Prepared, judged: Judged, progress: Progress = silent) 
     for name in spec.backends:
         serving = judged.serving(prepared, name)
         grid += configurations(prepared, [v for v in serving if runs_on(recipe(v.recipe), (name,))], name)
-    elsewhere = [
-        Rejection(
-            "profile",
-            v.name,
-            f"runs on {', '.join(sorted(made_by.backends))}; here is {', '.join(spec.backends)}",
-        )
-        for v in judged.serving(prepared)
-        if not runs_on(made_by := recipe(v.recipe), spec.backends)
-    ]
     too_wide = [
         Rejection("profile", c.describe(), f"this machine has {cores} cores to measure on")
         for c, _ in grid
@@ -259,7 +250,19 @@ def measurable(prepared: Prepared, judged: Judged, progress: Progress = silent) 
             spec.workload.slo.percentile,
             progress=progress,
         )
-        yield Measurable(bench, group_jobs(jobs), (*elsewhere, *too_wide))
+        yield Measurable(bench, group_jobs(jobs), (*run_elsewhere(prepared, judged), *too_wide))
+
+
+def run_elsewhere(prepared: Prepared, judged: Judged) -> list[Rejection]:
+    """The variants that no backend of the run runs, each with those that would."""
+    backends = prepared.spec.backends
+    return [
+        Rejection(
+            "profile", v.name, f"runs on {', '.join(sorted(made_by.backends))}; here is {', '.join(backends)}"
+        )
+        for v in judged.serving(prepared)
+        if not runs_on(made_by := recipe(v.recipe), backends)
+    ]
 
 
 def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Campaign:

@@ -26,7 +26,7 @@ SECONDS = 4.0
 """...or when a configuration has had this long beyond what its percentile needs."""
 BUSY = 0.1
 """Others may keep this share of the machine busy; a turn that met more is taken again..."""
-REPEATS = 2
+REPEATS = 1
 """...so often, and then kept: the profile tells the load."""
 START_SECONDS = 1.0
 """What starting and warming up the replicas takes, for estimates only."""
@@ -71,7 +71,7 @@ def group_jobs(jobs: Sequence[Job]) -> tuple[Group, ...]:
 class Bench:
     """``probe`` and ``full`` of ``guided.Measures``: from the store where it has them, else measured.
 
-    What is measured is stored configuration by configuration, each as soon as it is finished.
+    What is measured is stored turn by turn, so that a killed run loses at most the turn under way.
     """
 
     def __init__(
@@ -127,8 +127,11 @@ class Bench:
                     self._progress(Step(doing, f"{name}, batch {c.batch_size}", len(self.measured), 0))
                     taking = open_[c]
                     self._turn(replicas, taking)
-                    if self._finished(taking, probing=doing == "probing"):
+                    finished = self._finished(taking, probing=doing == "probing")
+                    # Part of fresh samples is no confirmation yet, and must not pass for one.
+                    if finished or not fresh:
                         self._keep(c, taking, fresh)
+                    if finished:
                         del open_[c]
                 turn += 1
 
@@ -148,6 +151,7 @@ class Bench:
             if (taken.foreign_load or 0.0) <= BUSY:
                 break
         taking.samples.extend(taken.samples_ns)
+        taking.unkept.extend(taken.samples_ns)
         taking.seconds += self._clock() - begin
         if taken.foreign_load is not None:
             taking.foreign_load = max(taking.foreign_load or 0.0, taken.foreign_load)
@@ -161,15 +165,16 @@ class Bench:
         taken = Profile(
             configuration=configuration,
             environment=self._environment(configuration),
-            samples_ns=tuple(taking.samples),
+            samples_ns=tuple(taking.unkept),
             memory_bytes=taking.memory_bytes,
             taken_at=self._now().isoformat(timespec="seconds"),
             foreign_load=taking.foreign_load,
-            fresh=len(taking.samples) if fresh else 0,
+            fresh=len(taking.unkept) if fresh else 0,
         )
         known = self.profiles.get(configuration)
         profile = taken if known is None else _joined(known, taken)
         self._store.put(profile)
+        taking.unkept.clear()
         self.profiles[configuration] = profile
         self.measured.add(configuration)
 
@@ -181,6 +186,8 @@ class _Taking:
     feed: int
     needed: int
     samples: list[int] = field(default_factory=list)
+    unkept: list[int] = field(default_factory=list)
+    """Those of them that are not in the store yet."""
     seconds: float = 0.0
     memory_bytes: int = 0
     foreign_load: float | None = None

@@ -19,9 +19,9 @@ from planner.domain.profile import Configuration, Environment, Profile, samples_
 from planner.domain.progress import Progress, Step, silent
 from planner.errors import BackendError
 from planner.profiling.bench import Bench, Job, Start, group_jobs, start_locally
-from planner.profiling.campaign import Campaign, within
+from planner.profiling.campaign import Campaign
 from planner.profiling.cluster import Kind, Slot
-from planner.profiling.guided import PROBE_ITERATIONS, Group
+from planner.profiling.guided import PROBE_ITERATIONS, Group, within
 from planner.store import ProfileStore, profile_from_json, profile_to_json
 from planner.units import format_ms
 

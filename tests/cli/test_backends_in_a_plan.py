@@ -59,12 +59,13 @@ def test_two_backends_compete(
     assert told["stored_configurations"] == before, "taken before OpenVINO was asked for, and still valid"
     assert all("openvino" in c for c in told["configurations"])
 
-    run = planner("plan", spec, "--json")
+    run = planner("plan", spec, "--json", "--exhaustive")
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout)
     jsonschema.validate(report, json_schema())
-    assert report["reused_profiles"] == before
-    assert report["measured_profiles"] == len(told["configurations"])
+    # What the plan uses is measured again, wherever its profile came from.
+    assert report["reused_profiles"] + report["measured_profiles"] == before + len(told["configurations"])
+    assert report["reused_profiles"] > 0
     assert report["environment"]["libraries"].keys() == {"onnxruntime", "openvino"}
     assert {(v["variant"], v["backend"]) for v in report["variants"]} == {
         (v, b) for v in ("fp32", "int8") for b in ("onnxruntime", "openvino")

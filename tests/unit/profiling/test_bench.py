@@ -142,7 +142,7 @@ def test_a_turn_that_others_disturbed_is_taken_again_and_else_marked(tmp_path: P
     assert (two.profiles[c].foreign_load or 0) > BUSY
 
 
-def test_what_was_finished_before_a_crash_is_kept(tmp_path: Path) -> None:
+def test_what_was_taken_before_a_crash_is_kept_and_carried_on(tmp_path: Path) -> None:
     machine = Machine()
     _, group = sorted(group_jobs(JOBS), key=lambda g: g.name)
     one = bench(machine, tmp_path, JOBS)
@@ -150,4 +150,23 @@ def test_what_was_finished_before_a_crash_is_kept(tmp_path: Path) -> None:
     machine.fails_after = len(machine.turns) + 3
     with pytest.raises(BackendError):
         one.full(group, 3, False)
-    assert [len(p.samples_ns) >= 459 for p in ProfileStore(tmp_path).all()] == [True]
+    kept = sorted(len(p.samples_ns) for p in ProfileStore(tmp_path).all())
+    assert kept[-1] >= 459
+    assert sum(kept) == sum(n for _, n in machine.turns)
+
+    machine.fails_after = None
+    again = bench(machine, tmp_path, JOBS)
+    again.full(group, 3, False)
+    assert sum(n for _, n in machine.turns) <= 3 * 459 + 4 * 3
+
+
+def test_an_unfinished_confirmation_confirms_nothing(tmp_path: Path) -> None:
+    machine = Machine()
+    (group,) = group_jobs([job("int8", 1)])
+    one = bench(machine, tmp_path, JOBS)
+    one.full(group, 1, False)
+    machine.fails_after = len(machine.turns) + 2
+    with pytest.raises(BackendError):
+        one.full(group, 1, True)
+    (profile,) = ProfileStore(tmp_path).all()
+    assert profile.fresh == 0
