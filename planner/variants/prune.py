@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -16,8 +17,13 @@ from planner.variants.context import ALL_BACKENDS, Array, Context, single_feeds
 from planner.variants.graph import write
 from planner.variants.pruning import Pruned, prune
 from planner.variants.session import quiet
+from planner.variants.weights import Sink, deliver, has_external, skeleton
 
 PERCENTS = range(5, 91)
+# Above, copies in memory are worth avoiding.
+_IN_MEMORY_BYTES = 1 << 28
+
+Samples = Mapping[str, Array] | list[dict[str, Array]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +43,30 @@ class Prune:
             raise VariantError(f"{self.name}: needs calibration samples; name them in the spec")
         samples = calibration_of(context)
         with quiet():
-            pruned = prune(onnx.load(source), self.percent / 100, samples, seed=context.seed)
-            write(pruned.model, target, source)
+            pruned = self._pruned(source, target, samples, context.seed)
         return (*_summary(pruned), *pruned.notes)
 
+    def _pruned(self, source: Path, target: Path, samples: Samples, seed: int) -> Pruned:
+        """In memory where the model is one small file; else with its weights in files all the way."""
+        model = skeleton(source)
+        if not has_external(model) and source.stat().st_size <= _IN_MEMORY_BYTES:
+            pruned = prune(model, self.percent / 100, samples, seed=seed)
+            write(pruned.model, target, source)
+            return pruned
+        with TemporaryDirectory(dir=target.parent) as folder:
+            scratch = Path(folder)
+            if has_external(model):
+                Sink(scratch / "whole.onnx", external=True).save(model, source)
+            else:
+                onnx.save(model, scratch / "whole.onnx", save_as_external_data=True, location="whole.weights")
+            del model
+            whole = skeleton(scratch / "whole.onnx")
+            pruned = prune(whole, self.percent / 100, samples, seed=seed, folder=scratch)
+            deliver(pruned.model, scratch, target, source)
+        return pruned
 
-def calibration_of(context: Context) -> Mapping[str, Array] | list[dict[str, Array]]:
+
+def calibration_of(context: Context) -> Samples:
     """Samples on the first axis of every input where the batch, or a fixed number of rows, lies there too.
 
     Otherwise one feed for each sample.

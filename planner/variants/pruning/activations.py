@@ -12,6 +12,9 @@ from onnx import helper
 from planner.errors import DataError, ModelError
 from planner.variants.pruning.graph import Graph, index, live_nodes
 from planner.variants.pruning.shapes import Array
+from planner.variants.pruning.store import Store
+from planner.variants.session import session_of
+from planner.variants.weights import has_external
 
 Feed = dict[str, Array]
 _SILENT = 4
@@ -62,7 +65,7 @@ class Probe:
         self._constants = {t: graph.constants[t] for t in tensors if t in graph.constants}
         part = _part(graph, self._asked)
         self._inputs = [i.name for i in part.graph.input]
-        self._session = session(part) if self._asked else None
+        self._session = session(part, graph.store) if self._asked else None
 
     def __call__(self, feed: Feed) -> Feed:
         found = {t: feed[t] for t in self._given} | self._constants
@@ -72,7 +75,9 @@ class Probe:
         return found
 
 
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def session(model: onnx.ModelProto, store: Store) -> onnxruntime.InferenceSession:
+    if store.folder and has_external(model):
+        return session_of(model, store.folder)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     # Waiting threads sleep: many short runs beside NumPy's own threads otherwise fight for the cores.
@@ -82,9 +87,9 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     )
 
 
-def evaluate(model: onnx.ModelProto, tensors: Sequence[str]) -> Feed:
+def evaluate(model: onnx.ModelProto, tensors: Sequence[str], store: Store) -> Feed:
     """Values of ``tensors`` that depend on no input."""
-    return Probe(index(model), tensors)({})
+    return Probe(index(model, store), tensors)({})
 
 
 def batches(graph: Graph, tensors: Sequence[str], fed: Sequence[Feed]) -> Iterator[Feed]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from planner.variants.pruning.shapes import Array, Dim, inferred
+from planner.variants.pruning.store import Constants, Store
 
 MAIN_DOMAINS = ("", "ai.onnx")
 
@@ -24,7 +25,7 @@ class Graph:
 
     model: onnx.ModelProto
     nodes: tuple[onnx.NodeProto, ...]
-    constants: dict[str, Array]
+    constants: Constants
     shapes: dict[str, tuple[Dim, ...]]
     dtypes: dict[str, np.dtype[Any]]
     makers: dict[str, int]
@@ -33,6 +34,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: frozenset[str]
     opset: int
+    store: Store
 
     def constant(self, node: onnx.NodeProto, index: int) -> Array | None:
         """The constant that feeds input ``index``, or None where it is absent or computed."""
@@ -47,9 +49,11 @@ class Graph:
         return readers[0][0]
 
 
-def index(model: onnx.ModelProto) -> Graph:
+def index(model: onnx.ModelProto, store: Store | None = None) -> Graph:
+    """``store`` has the external weights of ``model``, where there are some."""
     graph = model.graph
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    store = store or Store()
+    constants = Constants(graph.initializer, store)
     readers: dict[str, list[tuple[int, int]]] = {}
     captured = {}
     for i, node in enumerate(graph.node):
@@ -71,6 +75,7 @@ def index(model: onnx.ModelProto) -> Graph:
         inputs=tuple(i.name for i in graph.input if i.name not in constants),
         outputs=frozenset(o.name for o in graph.output),
         opset=max((o.version for o in model.opset_import if o.domain in MAIN_DOMAINS), default=1),
+        store=store,
     )
 
 

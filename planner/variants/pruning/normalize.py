@@ -8,6 +8,7 @@ the bias that reconstruction refits). Vectors that exporters store once for many
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -17,23 +18,30 @@ from onnx import TensorProto, helper, numpy_helper
 from planner.variants.pruning.activations import evaluate
 from planner.variants.pruning.graph import MAIN_DOMAINS, attribute, has_subgraph, input_name, outer_names
 from planner.variants.pruning.shapes import Array
+from planner.variants.pruning.store import Store
+from planner.variants.weights import is_external
 
 _NEVER_FOLDED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropout", "Multinomial"}
 _LARGEST_FOLDED_BYTES = 1 << 24
 _LARGEST_COPIED_BYTES = 1 << 16
+_FOLDED_AT_ONCE_BYTES = 1 << 28
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
-def normalized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A normalized copy of ``model``; tensors that survive keep their names."""
+def normalized(model: onnx.ModelProto, store: Store | None = None) -> onnx.ModelProto:
+    """A normalized copy of ``model``; tensors that survive keep their names.
+
+    ``store`` has the external weights, where there are some, and takes those made here.
+    """
+    store = store or Store()
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.value_info[:]
     _constants_to_initializers(copy.graph)
     _hide_initializers(copy)
     _inline_constant_aliases(copy.graph)
-    _fold_constants(copy)
-    _fold_batch_normalizations(copy.graph)
+    _fold_constants(copy, store)
+    _fold_batch_normalizations(copy.graph, store)
     _give_own_vectors(copy.graph)
     drop_unused_initializers(copy.graph)
     return copy
@@ -56,23 +64,25 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:
     kept = []
     for node in graph.node:
-        array = _constant_value(node) if node.op_type == "Constant" else None
-        if array is None:
+        tensor = _constant_value(node) if node.op_type == "Constant" else None
+        if tensor is None:
             kept.append(node)
         else:
-            graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+            graph.initializer.add().CopyFrom(tensor)
+            graph.initializer[-1].name = node.output[0]
     _replace_nodes(graph, kept)
 
 
-def _constant_value(node: onnx.NodeProto) -> Array | None:
+def _constant_value(node: onnx.NodeProto) -> TensorProto | None:
     entry = node.attribute[0]
     value = helper.get_attribute_value(entry)
     if entry.name == "value":
-        return np.asarray(numpy_helper.to_array(value))
+        made: TensorProto = value
+        return made
     if entry.name in ("value_float", "value_floats"):
-        return np.asarray(value, np.float32)
+        return numpy_helper.from_array(np.asarray(value, np.float32))
     if entry.name in ("value_int", "value_ints"):
-        return np.asarray(value, np.int64)
+        return numpy_helper.from_array(np.asarray(value, np.int64))
     return None
 
 
@@ -105,7 +115,7 @@ def _inline_constant_aliases(graph: onnx.GraphProto) -> None:
     _replace_nodes(graph, kept)
 
 
-def _fold_constants(model: onnx.ModelProto) -> None:
+def _fold_constants(model: onnx.ModelProto, store: Store) -> None:
     graph = model.graph
     known = {t.name for t in graph.initializer}
     outputs = {o.name for o in graph.output}
@@ -114,14 +124,40 @@ def _fold_constants(model: onnx.ModelProto) -> None:
         if _foldable(node, known, outputs):
             folded.append(node)
             known.update(o for o in node.output if o)
-    values = evaluate(model, [o for node in folded for o in node.output if o]) if folded else {}
-    small = {
-        name: v for name, v in values.items() if v.nbytes <= _LARGEST_FOLDED_BYTES or _shrinks(name, graph, v)
-    }
+    small: dict[str, TensorProto] = {}
+    for some in _portions(folded, graph):
+        values = evaluate(model, [o for node in some for o in node.output if o], store)
+        small |= {
+            name: store.tensor(name, v)
+            for name, v in values.items()
+            if v.nbytes <= _LARGEST_FOLDED_BYTES or _shrinks(name, graph, v)
+        }
     done = [node for node in folded if all(o in small for o in node.output if o)]
-    graph.initializer.extend(numpy_helper.from_array(small[o], o) for node in done for o in node.output if o)
+    graph.initializer.extend(small[o] for node in done for o in node.output if o)
     replaced = {o for node in done for o in node.output if o}
     _replace_nodes(graph, [node for node in graph.node if not replaced.intersection(node.output)])
+
+
+def _portions(folded: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> Iterator[list[onnx.NodeProto]]:
+    """As many nodes at once as read no more external weights than can be held."""
+    sizes = {t.name: _bytes(t) for t in graph.initializer if is_external(t)}
+    portion: list[onnx.NodeProto] = []
+    held = 0
+    for node in folded:
+        read = sum(sizes.get(name, 0) for name in node.input)
+        if portion and held + read > _FOLDED_AT_ONCE_BYTES:
+            yield portion
+            portion, held = [], 0
+        portion.append(node)
+        held += read
+    if portion:
+        yield portion
+
+
+def _bytes(tensor: TensorProto) -> int:
+    if not is_external(tensor):
+        return int(tensor.ByteSize())
+    return int(prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _foldable(node: onnx.NodeProto, known: set[str], outputs: set[str]) -> bool:
@@ -140,10 +176,10 @@ def _shrinks(name: str, graph: onnx.GraphProto, value: Array) -> bool:
     """Whether a folded value is no larger than the constants it came from (a transposed weight, say)."""
     node = next(n for n in graph.node if name in n.output)
     sources = {t.name: t for t in graph.initializer if t.name in set(node.input)}
-    return bool(value.nbytes <= sum(t.ByteSize() for t in sources.values()) + 1024)
+    return bool(value.nbytes <= sum(_bytes(t) for t in sources.values()) + 1024)
 
 
-def _fold_batch_normalizations(graph: onnx.GraphProto) -> None:
+def _fold_batch_normalizations(graph: onnx.GraphProto, store: Store) -> None:
     constants = {t.name: t for t in graph.initializer}
     reads = Counter(name for node in graph.node for name in (*node.input, *outer_names(node)))
     reads.update(o.name for o in graph.output)
@@ -154,9 +190,9 @@ def _fold_batch_normalizations(graph: onnx.GraphProto) -> None:
         if conv is None or not _absorbs(conv, node, constants, reads):
             kept.append(node)
             continue
-        weight, bias = _absorbed(conv, node, constants)
+        weight, bias = _absorbed(conv, node, constants, store)
         for name, array in ((f"{node.output[0]}.weight", weight), (f"{node.output[0]}.bias", bias)):
-            tensor = numpy_helper.from_array(array, name)
+            tensor = store.tensor(name, array)
             graph.initializer.append(tensor)
             constants[name] = tensor
             reads[name] = 1
@@ -216,15 +252,15 @@ def _absorbs(
 
 
 def _absorbed(
-    conv: onnx.NodeProto, norm: onnx.NodeProto, constants: dict[str, TensorProto]
+    conv: onnx.NodeProto, norm: onnx.NodeProto, constants: dict[str, TensorProto], store: Store
 ) -> tuple[Array, Array]:
     """Weight and bias of the convolution that does both: w·s and (b - mean)·s + shift, s = scale/√(var+ε)."""
     scale, shift, mean, variance = (
-        numpy_helper.to_array(constants[name]).astype(np.float64) for name in norm.input[1:5]
+        store.read(constants[name]).astype(np.float64) for name in norm.input[1:5]
     )
-    weight = numpy_helper.to_array(constants[conv.input[1]])
+    weight = store.read(constants[conv.input[1]])
     name = input_name(conv, 2)
-    bias = numpy_helper.to_array(constants[name]).astype(np.float64) if name else np.zeros_like(mean)
+    bias = store.read(constants[name]).astype(np.float64) if name else np.zeros_like(mean)
     gain = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
     out_axis = 0 if conv.op_type == "Conv" else 1
     along = [1] * weight.ndim

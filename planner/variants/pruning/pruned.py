@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +21,10 @@ from planner.variants.pruning.normalize import normalized
 from planner.variants.pruning.refitting import refitted
 from planner.variants.pruning.selection import choose
 from planner.variants.pruning.shapes import Array
+from planner.variants.pruning.store import Store
 from planner.variants.pruning.surgery import cut
 from planner.variants.pruning.tracing import Trace, trace
+from planner.variants.weights import has_external, without_weights
 
 Importance = Literal["activation", "magnitude"]
 
@@ -49,10 +52,10 @@ class Pruned:
     removed: tuple[RemovedGroup, ...]
 
 
-def traced(model: onnx.ModelProto) -> Trace:
+def traced(model: onnx.ModelProto, store: Store | None = None) -> Trace:
     """The trace of a normalized model."""
     rules = rules_pointwise.RULES | rules_layers.RULES | rules_shape.RULES
-    return trace(index(model), rules, rules_shape.SIZE_READERS)
+    return trace(index(model, store), rules, rules_shape.SIZE_READERS)
 
 
 def prune(
@@ -65,6 +68,7 @@ def prune(
     multiple: int = 8,
     batch_size: int = 32,
     seed: int = 0,
+    folder: Path | None = None,
 ) -> Pruned:
     """``model`` with ``ratio`` of each group's channels, hidden neurons and heads cut out of the graph.
 
@@ -72,12 +76,14 @@ def prune(
     and outputs stay as they are. What the removed channels gave is refitted into the layers after them
     (``reconstruct``), on ``calibration``: for each input an array with samples on its first axis, fed
     ``batch_size`` at a time; or feeds, where a sample is a whole input. No label is needed.
+    ``folder``: where the weights of ``model`` lie that are external, and where those made of them go.
 
     Raises VariantError where nothing can be removed, DataError where calibration does not fit the model.
     """
     if not 0 < ratio < 1:
         raise VariantError(f"pruning: the share to remove lies between 0 and 1, got {ratio:g}")
-    t = traced(normalized(model))
+    store = Store(folder)
+    t = traced(normalized(model, store), store)
     fed = feeds(t.graph, calibration, batch_size)
     rng = np.random.default_rng(seed)
     found = groups(t)
@@ -160,14 +166,22 @@ def _close(a: Array, b: Array) -> bool:
 
 
 def _outputs(model: onnx.ModelProto, graph: Graph, feed: Feed) -> list[Array]:
-    made: list[Any] = session(model).run(sorted(graph.outputs), feed)
+    made: list[Any] = session(model, graph.store).run(sorted(graph.outputs), feed)
     return [np.asarray(value) for value in made]
 
 
 def _check_valid(model: onnx.ModelProto) -> None:
     """Raises what onnx raises on a graph that is not valid, or whose shapes contradict each other."""
+    if has_external(model):
+        without_weights(model, _valid)
+    else:
+        _valid(model)
+
+
+def _valid(model: onnx.ModelProto) -> onnx.ModelProto:
     checker.check_model(model)
     shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    return model
 
 
 __all__ = ["Group", "Importance", "Kept", "Pruned", "RemovedGroup", "prune", "traced"]

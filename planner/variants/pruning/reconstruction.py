@@ -20,6 +20,9 @@ from scipy.linalg import cho_factor, cho_solve
 
 Matrix = NDArray[np.float64]
 
+# Inputs to each row. Fewer, and products with thin matrices have nothing over one with a square matrix.
+_FEW = 8
+
 
 @dataclass(slots=True)
 class Moments:
@@ -60,6 +63,27 @@ class Moments:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Few rows X [n, d] and Y [n, m] themselves, which then take less work than their moments."""
+
+    x: Matrix
+    y: Matrix
+
+    @property
+    def rows(self) -> int:
+        return len(self.x)
+
+
+def few(rows: int, inputs: int) -> bool:
+    """Whether matrices as long as ``rows`` on one side are better than Gram matrices of the inputs."""
+    return rows * _FEW <= inputs
+
+
+def joined_pairs(parts: Sequence[Pairs]) -> Pairs:
+    return Pairs(np.concatenate([p.x for p in parts]), np.concatenate([p.y for p in parts]))
+
+
 def joined(parts: Sequence[Moments]) -> Moments:
     """The moments of all rows together."""
     first, *others = parts
@@ -82,13 +106,16 @@ def damping(gram: Matrix, ridge: float) -> float:
 
 
 def refit(
-    moments: Moments, weight: Matrix, ridge: float, bias: Matrix | None = None
+    shown: Moments | Pairs, weight: Matrix, ridge: float, bias: Matrix | None = None
 ) -> tuple[Matrix, Matrix]:
     """Weight [d, m] and bias [m] that bring X W + b closest to Y.
 
     Minimises ‖X W + b - Y‖² + λ‖W - weight‖² with λ = ridge · mean diagonal of XᵀX: directions that the
     rows do not show keep their old weight. b is free, or fixed to ``bias`` where that is given.
     """
+    if isinstance(shown, Pairs):
+        return _refit_to_pairs(shown, weight, ridge, bias)
+    moments = shown
     if bias is None:
         sums = moments.centered()
         cross = sums.xy
@@ -104,15 +131,32 @@ def refit(
     return weight, bias
 
 
+def _refit_to_pairs(shown: Pairs, weight: Matrix, ridge: float, bias: Matrix | None) -> tuple[Matrix, Matrix]:
+    """The same by the matrix inversion lemma: weight + Xᵀ (X Xᵀ + λI)⁻¹ (Y - X weight)."""
+    x, y = shown.x, shown.y - (0 if bias is None else bias)
+    if bias is None:
+        x, y = x - x.mean(0), y - y.mean(0)
+    strength = ridge * float(np.square(x).sum()) / max(x.shape[1], 1)
+    if strength > 0:
+        damped = x @ x.T + strength * np.eye(len(x))
+        weight = weight + x.T @ cho_solve(cho_factor(damped), y - x @ weight)
+    if bias is None:
+        bias = (shown.y - shown.x @ weight).mean(0)
+    return weight, bias
+
+
 def held_out_error(
-    seen: Moments, unseen: Moments, weight: Matrix, ridge: float, bias: Matrix | None = None
+    seen: Moments | Pairs, unseen: Moments | Pairs, weight: Matrix, ridge: float, bias: Matrix | None = None
 ) -> float:
     """‖X W + b - Y‖² on the rows ``unseen`` of what ``refit`` makes of the rows ``seen``."""
     return squared_error(unseen, *refit(seen, weight, ridge, bias))
 
 
-def squared_error(moments: Moments, weight: Matrix, bias: Matrix) -> float:
-    """‖X W + b - Y‖², from moments alone."""
+def squared_error(shown: Moments | Pairs, weight: Matrix, bias: Matrix) -> float:
+    """‖X W + b - Y‖², from rows, or from their moments alone."""
+    if isinstance(shown, Pairs):
+        return float(np.square(shown.x @ weight + bias - shown.y).sum())
+    moments = shown
     xy = moments.xy - np.outer(moments.x, bias)
     yy = moments.yy - 2 * bias * moments.y + moments.rows * bias * bias
     fit = np.einsum("im,ij,jm->", weight, moments.xx, weight, optimize=True)

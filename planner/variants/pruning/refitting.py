@@ -13,12 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from planner.variants.pruning.activations import Feed
 from planner.variants.pruning.graph import MAIN_DOMAINS, Graph, attribute, index, input_name, label
 from planner.variants.pruning.groups import Kept
-from planner.variants.pruning.reconstruction import Moments, held_out_error, joined, refit
+from planner.variants.pruning.reconstruction import (
+    Moments,
+    Pairs,
+    few,
+    held_out_error,
+    joined,
+    joined_pairs,
+    refit,
+)
 from planner.variants.pruning.rows import (
     input_rows,
     output_rows,
@@ -62,7 +69,7 @@ def refitted(
     model = onnx.ModelProto()
     model.CopyFrom(pruned)
     _give_biases(t.graph, model, fits)
-    graph = index(model)
+    graph = index(model, t.graph.store)
     stages = _stages(fits)
     fed = _affordable(t.graph, graph, stages, fed)
     masks = {name} if (name := token_mask(t.graph)) else set[str]()
@@ -168,19 +175,19 @@ def _give_biases(whole: Graph, model: onnx.ModelProto, fits: Sequence[Fit]) -> N
         node = makers[whole.nodes[fit.layer.node].output[0]]
         if node.op_type == "MatMul" or fit.layer.bias is not None:
             continue
-        weight = numpy_helper.to_array(weights[fit.layer.weight])
+        weight = whole.store.read(weights[fit.layer.weight])
         width = output_width(node, weight, attribute(node, "group", 1))
         name = f"{node.output[0]}.bias"
-        model.graph.initializer.append(numpy_helper.from_array(np.zeros(width, weight.dtype), name))
+        model.graph.initializer.append(whole.store.tensor(name, np.zeros(width, weight.dtype)))
         inputs = list(node.input[:2])
         del node.input[:]
         node.input.extend([*inputs, name])
 
 
 class _Regression:
-    """One layer's least squares: gathers moments, then writes weight and bias into the pruned graph.
+    """One layer's least squares: gathers rows, then writes weight and bias into the pruned graph.
 
-    A grouped convolution is one regression a group.
+    Rows become moments once they are no longer few. A grouped convolution is one regression a group.
     """
 
     def __init__(self, whole: Graph, graph: Graph, fit: Fit, kept: Kept) -> None:
@@ -193,6 +200,8 @@ class _Regression:
         self._matrices = [weight_matrix(self.node, part) for part in self._parts(self._weight)]
         self._seen = [Moments.zeros(*matrix.shape) for matrix in self._matrices]
         self._unseen = [Moments.zeros(*matrix.shape) for matrix in self._matrices]
+        self._few: list[tuple[bool, list[Pairs]]] = []
+        self._rows = 0
         free = self._bias is not None
         self._fixed = [None if free else np.zeros(matrix.shape[1]) for matrix in self._matrices]
 
@@ -213,14 +222,34 @@ class _Regression:
         taken = sample(self.node, goal, limit, rng, sources.get(self._mask))
         x = input_rows(self.node, sources[layer.source], self._weight, taken)
         y = output_rows(self.node, goal, taken)
+        x, y = x.astype(np.float64), y.astype(np.float64)
         parts = zip(np.split(x, self._groups, 1), np.split(y, self._groups, 1), strict=True)
-        for moments, rows in zip(self._unseen if hold_out else self._seen, parts, strict=True):
-            moments.add(*rows)
+        self._few.append((hold_out, [Pairs(*part) for part in parts]))
+        self._rows += len(x)
+        if not few(self._rows, self.inputs):
+            while self._few:
+                self._sum(*self._few.pop(0))
+
+    def _sum(self, hold_out: bool, parts: Sequence[Pairs]) -> None:
+        for moments, part in zip(self._unseen if hold_out else self._seen, parts, strict=True):
+            moments.add(part.x, part.y)
+
+    def _shown(self, hold_out: bool) -> Sequence[Moments | Pairs]:
+        """What was shown of each group: rows to fit to, or those held out."""
+        if not self._few:
+            return self._unseen if hold_out else self._seen
+        batches = [parts for held, parts in self._few if held is hold_out]
+        return [joined_pairs(some) for some in zip(*batches, strict=True)]
+
+    def _all(self) -> Sequence[Moments | Pairs]:
+        if not self._few:
+            return [joined(both) for both in zip(self._seen, self._unseen, strict=True)]
+        return [joined_pairs(some) for some in zip(*(parts for _, parts in self._few), strict=True)]
 
     def write(self) -> None:
         ridge = self._best_ridge()
-        problems = zip(self._seen, self._unseen, self._matrices, self._fixed, strict=True)
-        solved = [refit(joined(m), w.astype(np.float64), ridge, b) for *m, w, b in problems]
+        problems = zip(self._all(), self._matrices, self._fixed, strict=True)
+        solved = [refit(shown, w.astype(np.float64), ridge, b) for shown, w, b in problems]
         parts = [
             weight_tensor(self.node, matrix, part)
             for (matrix, _), part in zip(solved, self._parts(self._weight), strict=True)
@@ -232,13 +261,15 @@ class _Regression:
             replace_constant(self._graph, self._bias, bias)
 
     def _best_ridge(self) -> float:
-        if not self._unseen[0].rows or not self._seen[0].rows:
+        seen, unseen = self._shown(False), self._shown(True)
+        if not all(parts and parts[0].rows for parts in (seen, unseen)):
             return USUAL_RIDGE
-        return min(RIDGES, key=self._error)
 
-    def _error(self, ridge: float) -> float:
-        problems = zip(self._seen, self._unseen, self._matrices, self._fixed, strict=True)
-        return sum(held_out_error(a, b, w.astype(np.float64), ridge, bias) for a, b, w, bias in problems)
+        def error(ridge: float) -> float:
+            problems = zip(seen, unseen, self._matrices, self._fixed, strict=True)
+            return sum(held_out_error(a, b, w.astype(np.float64), ridge, bias) for a, b, w, bias in problems)
+
+        return min(RIDGES, key=error)
 
     def _parts(self, weight: Array) -> list[Array]:
         """The weight, group by group."""
@@ -260,6 +291,6 @@ def _observe(
 
 def replace_constant(graph: Graph, name: str, array: Array) -> None:
     """Puts a constant of the same shape in the place of ``name``, in the index and in its model."""
-    graph.constants[name] = array
     tensor = next(t for t in graph.model.graph.initializer if t.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    tensor.CopyFrom(graph.store.tensor(name, np.ascontiguousarray(array)))
+    graph.constants.put(tensor)

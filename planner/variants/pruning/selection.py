@@ -8,9 +8,9 @@ import numpy as np
 
 from planner.variants.pruning.activations import Feed, batches
 from planner.variants.pruning.groups import Group
-from planner.variants.pruning.importance import Reader, least_by_activation, least_by_magnitude
+from planner.variants.pruning.importance import Reader, Rows, least_by_activation, least_by_magnitude
 from planner.variants.pruning.labels import Labels
-from planner.variants.pruning.reconstruction import Matrix
+from planner.variants.pruning.reconstruction import Matrix, few
 from planner.variants.pruning.rows import input_rows, sample, token_mask, weight_matrix, window_of
 from planner.variants.pruning.shapes import Array
 from planner.variants.pruning.tracing import Layer, Trace
@@ -85,7 +85,7 @@ def _portions(t: Trace, chosen: Sequence[Group]) -> Iterator[list[Group]]:
     portion: list[Group] = []
     held = 0
     for group in chosen:
-        size = sum(8 * _inputs(t, layer) ** 2 for layer in group.read_by)
+        size = sum(8 * min(_width(t, layer), WIDEST_GRAM) ** 2 for layer in group.read_by)
         if portion and held + size > _GRAM_BYTES_AT_ONCE:
             yield portion
             portion, held = [], 0
@@ -99,11 +99,11 @@ def _matrix(t: Trace, layer: Layer) -> Matrix:
     return weight_matrix(t.graph.nodes[layer.node], t.graph.constants[layer.weight]).astype(np.float64)
 
 
-def _inputs(t: Trace, layer: Layer) -> int:
-    return min(len(weight_matrix(t.graph.nodes[layer.node], t.graph.constants[layer.weight])), WIDEST_GRAM)
+def _width(t: Trace, layer: Layer) -> int:
+    return len(weight_matrix(t.graph.nodes[layer.node], t.graph.constants[layer.weight]))
 
 
-def _reader(t: Trace, group: Group, layer: Layer, gram: Matrix) -> Reader:
+def _reader(t: Trace, group: Group, layer: Layer, gram: Matrix | Rows) -> Reader:
     on = np.repeat(
         _units_on(t, layer.source, layer.source_axis),
         window_of(t.graph.nodes[layer.node], t.graph.constants[layer.weight]),
@@ -114,37 +114,43 @@ def _reader(t: Trace, group: Group, layer: Layer, gram: Matrix) -> Reader:
 
 def _grams(
     t: Trace, layers: Sequence[Layer], fed: Sequence[Feed], rng: np.random.Generator
-) -> dict[int, Matrix]:
-    """Centred XᵀX of each layer's inputs (its diagonal where that is too large), by node."""
-    sums = {layer.node: _Sums.zeros(len(_matrix(t, layer))) for layer in layers}
+) -> dict[int, Matrix | Rows]:
+    """Centred XᵀX of each layer's inputs as a ``Reader`` wants it, by node."""
+    sums = {layer.node: _Sums(_width(t, layer)) for layer in layers}
     tensors = [name for layer in layers for name in (layer.source, t.graph.nodes[layer.node].output[0])]
     mask = token_mask(t.graph)
     for values in batches(t.graph, [*tensors, mask] if mask else tensors, fed):
         for layer in layers:
             node, weight = t.graph.nodes[layer.node], t.graph.constants[layer.weight]
-            quota = -(-rows_for(sums[layer.node].x.size) // len(fed))
+            quota = -(-rows_for(sums[layer.node].inputs) // len(fed))
             taken = sample(node, values[node.output[0]], quota, rng, values.get(mask or ""))
             sums[layer.node].add(input_rows(node, values[layer.source], weight, taken))
-    return {node: s.centred() for node, s in sums.items()}
+    return {node: sums.pop(node).centred() for node in list(sums)}
 
 
 class _Sums:
-    """ΣX and XᵀX, or only its diagonal."""
+    """ΣX and XᵀX, or only its diagonal; as long as rows are few, these themselves."""
 
-    def __init__(self, x: Matrix, xx: Matrix) -> None:
-        self.rows, self.x, self.xx = 0, x, xx
-
-    @classmethod
-    def zeros(cls, inputs: int) -> _Sums:
-        wide = inputs > WIDEST_GRAM
-        return cls(np.zeros(inputs), np.zeros(inputs if wide else (inputs, inputs)))
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+        self._rows, self._x = 0, np.zeros(inputs)
+        self._xx = np.zeros(inputs if inputs > WIDEST_GRAM else (inputs, inputs))
+        self._few: list[Matrix] = []
 
     def add(self, rows: Array) -> None:
         x = rows.astype(np.float64)
-        self.rows += len(x)
-        self.x += x.sum(0)
-        self.xx += (x * x).sum(0) if self.xx.ndim == 1 else x.T @ x
+        self._rows += len(x)
+        self._x += x.sum(0)
+        self._few.append(x)
+        if self._xx.ndim == 1 or not few(self._rows, self.inputs):
+            while self._few:
+                self._sum(self._few.pop(0))
 
-    def centred(self) -> Matrix:
-        square = self.x * self.x if self.xx.ndim == 1 else np.outer(self.x, self.x)
-        return np.asarray(self.xx - square / max(self.rows, 1))
+    def _sum(self, x: Matrix) -> None:
+        self._xx += (x * x).sum(0) if self._xx.ndim == 1 else x.T @ x
+
+    def centred(self) -> Matrix | Rows:
+        if self._few:
+            return Rows(np.concatenate(self._few) - self._x / self._rows)
+        square = self._x * self._x if self._xx.ndim == 1 else np.outer(self._x, self._x)
+        return np.asarray(self._xx - square / max(self._rows, 1))

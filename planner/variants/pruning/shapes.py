@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
+from planner.variants.weights import is_external
+
 Array = NDArray[Any]
 Dim = int | str
 """A size, or the name of an unknown one; two axes with the same name have the same size."""
@@ -50,18 +52,22 @@ def inferred(
 def _skeleton(model: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.ModelProto:
     """The model with its large constants turned into inputs of the same shape."""
     source = model.graph
-    large = [t for t in source.initializer if prod(t.dims) > _SMALL]
+    large = [t for t in source.initializer if _is_large(t)]
     graph = onnx.GraphProto(name=source.name)
     graph.node.extend(source.node)
     graph.input.extend(source.input)
     graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in large)
     graph.output.extend(source.output)
-    graph.initializer.extend(t for t in source.initializer if prod(t.dims) <= _SMALL)
+    graph.initializer.extend(t for t in source.initializer if not _is_large(t))
     skeleton = helper.make_model(
         graph, opset_imports=list(model.opset_import), functions=list(model.functions)
     )
     skeleton.ir_version = model.ir_version
     return skeleton
+
+
+def _is_large(tensor: onnx.TensorProto) -> bool:
+    return is_external(tensor) or prod(tensor.dims) > _SMALL
 
 
 def _read(model: onnx.ModelProto) -> tuple[Shapes, dict[str, np.dtype[Any]]]:

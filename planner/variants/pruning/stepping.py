@@ -28,7 +28,7 @@ class Walk:
         start, self._next = self._next, max(self._next, stop)
         made = {name for node in self._graph.nodes[start:stop] for name in node.output if name}
         asked = sorted(name for name in made if self._needed(name, wanted))
-        part = session(self._part(range(start, stop), made, asked)) if asked else None
+        part = session(self._part(range(start, stop), made, asked), self._graph.store) if asked else None
         for batch, values in enumerate(self.held):
             if part is not None:
                 inputs = {i.name: values[i.name] for i in part.get_inputs()}

@@ -28,12 +28,12 @@ def cut(graph: Graph, kept: Kept) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     del model.graph.value_info[:]
-    constants = {name: shortened(array, name, kept) for name, array in graph.constants.items()}
     changed = {name for name, _ in kept}
     for tensor in model.graph.initializer:
         if tensor.name in changed:
-            tensor.CopyFrom(numpy_helper.from_array(constants[tensor.name], tensor.name))
-    surgeon = _Surgeon(graph, kept, constants)
+            array = shortened(graph.constants[tensor.name], tensor.name, kept)
+            tensor.CopyFrom(graph.store.tensor(tensor.name, array))
+    surgeon = _Surgeon(graph, kept)
     nodes = [made for node in model.graph.node for made in surgeon.operate(node)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -50,8 +50,8 @@ def shortened(array: Array, name: str, kept: Kept) -> Array:
 
 
 class _Surgeon:
-    def __init__(self, graph: Graph, kept: Kept, constants: dict[str, Array]) -> None:
-        self._graph, self._kept, self._constants = graph, kept, constants
+    def __init__(self, graph: Graph, kept: Kept) -> None:
+        self._graph, self._kept = graph, kept
         self._touched = {name for name, _ in kept}
         self.new_constants: list[onnx.TensorProto] = []
         self._operations: dict[str, Callable[[onnx.NodeProto], list[onnx.NodeProto]]] = {
@@ -86,11 +86,10 @@ class _Surgeon:
     def _convolution(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """The group count is what the shorter weight implies."""
         if attribute(node, "group", 1) > 1:
-            weight = self._constants[node.input[1]]
             tensor = node.input[0] if node.op_type == "Conv" else node.output[0]
-            channels = self._length(tensor, 1)
-            assert channels is not None and channels % weight.shape[1] == 0
-            set_attribute(node, "group", channels // weight.shape[1])
+            channels, of_each = self._length(tensor, 1), self._length(node.input[1], 1)
+            assert channels is not None and of_each is not None and channels % of_each == 0
+            set_attribute(node, "group", channels // of_each)
         return [node]
 
     def _split(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:

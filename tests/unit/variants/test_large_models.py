@@ -63,6 +63,14 @@ def test_weights_are_held_no_more_often_than_promised(
     assert taken < most * size
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pruning_holds_weights_no_more_often_than_promised(tmp_path: Path) -> None:
+    path, size = chain(tmp_path, WIDTH, 6)
+    command = [sys.executable, "-c", MEMORY, "prune-30", str(path), str(tmp_path), "make"]
+    taken = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert taken < 3.5 * size
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return chain(tmp_path_factory.mktemp("large"), WIDTH, COUNT)
@@ -139,7 +147,9 @@ def test_products_one_by_one_are_those_of_the_tool(tmp_path: Path, narrow: bool)
     assert kinds[0] == kinds[1]
 
 
-@pytest.mark.parametrize("name", ["int8", "int8-tensorrt", "fp8", "sparse-2:4", "lowrank-30", "int8-dynamic"])
+@pytest.mark.parametrize(
+    "name", ["int8", "int8-tensorrt", "fp8", "sparse-2:4", "lowrank-30", "prune-30", "int8-dynamic"]
+)
 def test_what_lies_beside_a_model_lies_beside_its_variant(tmp_path: Path, name: str) -> None:
     """Alone: no file of the search is left, and what is made does not need the source."""
     (tmp_path / "source").mkdir()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.variants.pruning.importance import RIDGE, Reader, least_by_activation, least_by_magnitude
+from planner.variants.pruning.importance import RIDGE, Reader, Rows, least_by_activation, least_by_magnitude
 from planner.variants.pruning.reconstruction import damping
 
 
@@ -61,6 +61,17 @@ def test_the_second_unit_is_the_best_beside_the_first(seed: int) -> None:
     pairs = {pair: error_without(x, weight, pair) for pair in combinations(range(6), 2) if first in pair}
     gone = least_by_activation([reader(x, weight)], 6, 2)
     assert pairs[int(gone[0]), int(gone[1])] <= 1.001 * min(pairs.values())
+
+
+@settings(deadline=None)
+@given(st.integers(0, 100), st.sampled_from((1, 2)))
+def test_few_rows_choose_what_their_gram_matrix_does(seed: int, block: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(5, 60)) @ np.diag(rng.uniform(0.1, 3, 60))
+    x -= x.mean(0)
+    weight, blocks = rng.normal(size=(60, 9)), np.arange(60).reshape(-1, block)
+    chosen = [least_by_activation([Reader(g, weight, blocks)], len(blocks), 20) for g in (x.T @ x, Rows(x))]
+    assert chosen[0].tolist() == chosen[1].tolist()
 
 
 def test_every_reader_counts_alike_whatever_its_scale() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from planner.variants.pruning.reconstruction import (
     Moments,
+    Pairs,
     damping,
     held_out_error,
     inverse_gram,
@@ -45,6 +46,19 @@ def test_refit_is_least_squares_with_a_free_bias(seed: int) -> None:
     expected = np.linalg.lstsq(np.hstack([x, np.ones((len(x), 1))]), y, rcond=None)[0]
     np.testing.assert_allclose(weight, expected[:-1], atol=1e-4)
     np.testing.assert_allclose(bias, expected[-1], atol=1e-4)
+
+
+@given(SEEDS, st.booleans(), st.sampled_from((1e-3, 1.0)))
+def test_few_rows_are_fitted_as_their_moments_are(seed: int, free: bool, ridge: float) -> None:
+    x, y, old = rows(seed, count=4, inputs=40)
+    fixed = None if free else np.arange(3.0)
+    weight, bias = refit(Pairs(x, y), old, ridge, fixed)
+    expected, expected_bias = refit(moments(x, y), old, ridge, fixed)
+    np.testing.assert_allclose(weight, expected, atol=1e-8)
+    np.testing.assert_allclose(bias, expected_bias, atol=1e-8)
+    assert squared_error(Pairs(x, y), weight, bias) == pytest.approx(
+        squared_error(moments(x, y), weight, bias), abs=1e-6
+    )
 
 
 @given(SEEDS)
