@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
@@ -69,7 +72,8 @@ def run_highs(program: Program, time_limit_s: float) -> Answer:
             problem += total >= row.low, f"low{i}"
         if row.high is not None:
             problem += total <= row.high, f"high{i}"
-    problem.solve(pulp.HiGHS(msg=False, timeLimit=time_limit_s, gapRel=0, threads=1))
+    with _interrupts_kept():
+        problem.solve(pulp.HiGHS(msg=False, timeLimit=time_limit_s, gapRel=0, threads=1))
     status = {
         pulp.LpSolutionOptimal: OPTIMAL,
         pulp.LpSolutionIntegerFeasible: FEASIBLE,
@@ -79,6 +83,22 @@ def run_highs(program: Program, time_limit_s: float) -> Answer:
     if status not in (OPTIMAL, FEASIBLE):
         return Answer(status, {}, bound)
     return Answer(status, {name: variable.value() for name, variable in variables.items()}, bound)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """An interrupt while the solver runs is raised after it: inside its callbacks it would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def solve(
