@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 
-def plan(spec: str | Path, output: str | Path | None = None, progress: Progress | None = None) -> PlanReport:
+def plan(
+    spec: str | Path,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    exhaustive: bool = False,
+) -> PlanReport:
     """Plan for the plan.yaml at ``spec`` and write plan.json and the engines, as ``planner plan`` does.
 
-    ``output`` overrides the file's output folder. Raises the errors of ``planner.errors``.
+    ``output`` overrides the file's output folder; ``exhaustive`` measures everything that can serve. Raises
+    the errors of ``planner.errors``.
     """
     from planner import pipeline
     from planner.domain.progress import silent
 
     loaded = pipeline.load_spec(Path(spec), Path(output) if output is not None else None)
-    return pipeline.publish(pipeline.plan(loaded, progress=progress or silent), loaded)
+    made = pipeline.plan(loaded, progress=progress or silent, exhaustive=exhaustive)
+    return pipeline.publish(made, loaded)

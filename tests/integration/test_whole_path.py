@@ -25,7 +25,7 @@ def planned(mlp_model: LabelledModel, tmp_path_factory: pytest.TempPathFactory) 
         "dimensions": {"N": "batch"},
         "data": {"calibration": str(mlp_model.calibration), "evaluation": str(mlp_model.evaluation)},
         "accuracy": {"metric": "accuracy", "max_drop": "3%"},
-        "workload": {"name": "mlp", "rate_rps": 2000, "slo": {"percentile": 90, "latency": "250ms"}},
+        "workload": {"name": "mlp", "rate_rps": 6000, "slo": {"percentile": 90, "latency": "250ms"}},
         "recipes": ["fp32", "int8", "fp16"],
         "batch_sizes": [1, 8],
         "threads": [1],
@@ -34,19 +34,26 @@ def planned(mlp_model: LabelledModel, tmp_path_factory: pytest.TempPathFactory) 
     return folder / "plan", plan(folder / "plan.yaml")
 
 
-def test_the_plan_batches_and_saves(planned: tuple[Path, PlanReport]) -> None:
+@pytest.fixture(scope="module")
+def everything(planned: tuple[Path, PlanReport]) -> PlanReport:
+    """The same with every configuration measured: what batching gains is not left to what a plan needs."""
+    folder, _ = planned
+    return plan(folder.parent / "plan.yaml", exhaustive=True)
+
+
+def test_the_plan_batches_and_saves(planned: tuple[Path, PlanReport], everything: PlanReport) -> None:
+    # Without batching the rate takes several times the replicas, so that no noise makes that as cheap.
     _, report = planned
     chosen = {t.candidate_id for p in report.fleet.placements for t in p.traffic}
     batches = {c.max_batch_size for c in report.candidates if c.id in chosen}
-    # By guided profiling an equally cheap fleet may do without batching: only what it uses is measured.
-    assert batches <= {1, 2, 4, 8} and batches
+    assert batches == {8}
     assert report.baseline.saving is not None
-    assert report.baseline.saving > 0
-    by_id = {c.id: c.capacity_rps for c in report.candidates}
-    for candidate in report.candidates:
+    assert report.baseline.saving > 0.3
+    by_id = {c.id: c.capacity_rps for c in everything.candidates}
+    for candidate in everything.candidates:
         if candidate.max_batch_size == 8:
             alone = by_id.get(candidate.id.removesuffix("b8") + "b1")
-            assert alone is None or candidate.capacity_rps > alone
+            assert alone is None or candidate.capacity_rps > 1.5 * alone
 
 
 def test_every_replica_keeps_its_headroom_and_slo(planned: tuple[Path, PlanReport]) -> None:
