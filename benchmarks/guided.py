@@ -35,13 +35,14 @@ from planner.pipeline.guiding import Market
 from planner.profiling.bench import START_SECONDS
 from planner.profiling.guided import (
     PROBE_ITERATIONS,
+    Bounded,
     Choice,
     Group,
     Guided,
     Measures,
     Samples,
+    all_choices,
     guide,
-    within,
 )
 from planner.store import ProfileStore, locate, profiles_of
 
@@ -147,15 +148,16 @@ class Case:
             return rate, rate
 
         measures = Measures(recorded.floor_ns, recorded.probe, recorded.measure, capacities, budget_ns)
-        always = []
-        if exhaustive:
-            for group in recorded.groups:
-                count = within(group, recorded.probe(group), budget_ns)
-                always += [Choice(group.name, k) for k in range(count, 0, -1)]
-        market = self.market()
-        found = guide(recorded.groups, measures, market.used, always=always, confirm=confirm)
-        best = market.optimum(found.bounds) if found.used else None
-        return found, None if best is None else best[0].usd_per_hour
+        always = all_choices(recorded.groups, measures) if exhaustive else ()
+        market, best = self.market(), None
+
+        def used(bounds: Sequence[Bounded]) -> frozenset[Choice] | None:
+            nonlocal best
+            best, choices = market.optimum(bounds) or (None, None)
+            return choices
+
+        found = guide(recorded.groups, measures, used, always=always, confirm=confirm)
+        return found, None if best is None else best.usd_per_hour
 
 
 def behind(case: Case, found: Guided) -> float | None:

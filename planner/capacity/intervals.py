@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,8 +37,21 @@ def capacity_interval(
     Source: Kuensch, Annals of Statistics 17, 1989 (moving blocks); Hall, Horowitz and Jing, Biometrika 82,
     1995 (their length).
     """
-    rate = capacity(service_ns, max_batch_size, percentile, budget_ns).rate_rps
-    used = {b: np.asarray(s, np.int64) for b, s in service_ns.items()}
+    samples = tuple((size, tuple(taken)) for size, taken in service_ns.items())
+    return _interval(samples, max_batch_size, percentile, budget_ns, seed)
+
+
+@lru_cache(maxsize=256)
+def _interval(
+    samples: tuple[tuple[int, tuple[int, ...]], ...],
+    max_batch_size: int,
+    percentile: float,
+    budget_ns: int,
+    seed: int,
+) -> CapacityInterval:
+    """Kept: what a plan is guided by is also what it reports."""
+    rate = capacity(dict(samples), max_batch_size, percentile, budget_ns).rate_rps
+    used = {size: np.asarray(taken, np.int64) for size, taken in samples}
     if rate <= 0 or all(len(s) < 2 for s in used.values()):
         return CapacityInterval(rate, rate, rate)
     rng = np.random.default_rng(seed)

@@ -11,6 +11,11 @@ import math
 from collections.abc import Sequence
 
 
+def nearest_rank(ordered: Sequence[int], percentile: float) -> int:
+    """The empirical percentile of samples in ascending order: the least that this share does not exceed."""
+    return ordered[math.ceil(percentile / 100 * len(ordered)) - 1]
+
+
 def percentile_interval(
     samples: Sequence[int], percentile: float, confidence: float = 0.95
 ) -> tuple[int, int] | None:

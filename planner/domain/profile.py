@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+from planner.domain.order_statistics import nearest_rank
 from planner.domain.published import Published
 from planner.errors import SupportError
 
@@ -131,8 +132,7 @@ class Profile:
                 f"{self.configuration.describe()}: p{percentile:g} needs {needed} samples at 99 % "
                 f"confidence, there are {len(self.samples_ns)}; measure more or ask for a lower percentile"
             )
-        ordered = sorted(self.samples_ns)
-        return ordered[math.ceil(percentile / 100 * len(ordered)) - 1]
+        return nearest_rank(sorted(self.samples_ns), percentile)
 
     def mean_ns(self) -> float:
         """Raises SupportError where it was not published."""

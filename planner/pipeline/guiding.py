@@ -17,7 +17,7 @@ from planner.domain.profile import Configuration
 from planner.domain.progress import Progress
 from planner.domain.variant import BASELINE_RECIPE
 from planner.domain.workload import Workload
-from planner.errors import BackendError, InfeasibleError
+from planner.errors import InfeasibleError
 from planner.optimize import solve
 from planner.pipeline.blocked import blocked_by_slo
 from planner.pipeline.inputs import Prepared
@@ -32,8 +32,8 @@ from planner.profiling.guided import (
     Level,
     Measures,
     Service,
+    all_choices,
     guide,
-    within,
 )
 
 CLOSED = 1e-6
@@ -106,8 +106,15 @@ def optimum(
         return ends.low_rps, packed * ends.low_rps / ends.rate_rps
 
     measures = Measures(lambda c: 0.0, bench.probe, bench.full, capacity_rps, slo.budget_ns, stretch)
-    always = _everything(here, slo.budget_ns) if exhaustive else _baselines(here)
-    guided = guide(here.groups, measures, market.used, always=always)
+    always = all_choices(here.groups, measures) if exhaustive else _baselines(here)
+    solution: Solution | None = None
+
+    def used(bounds: Sequence[Bounded]) -> frozenset[Choice] | None:
+        nonlocal solution
+        solution, choices = market.optimum(bounds) or (None, None)
+        return choices
+
+    guided = guide(here.groups, measures, used, always=always)
     failures = tuple(Rejection("profile", name, reason) for name, reason in guided.failed.items())
     levels = {b.choice: b for b in guided.bounds}
     servings = [
@@ -120,18 +127,16 @@ def optimum(
         for choice, bounded in levels.items()
         if bounded.level >= Level.MEASURED
     ]
-    optimal = market.optimum(guided.bounds) if guided.used else None
-    if optimal is None:
+    if solution is None or guided.used is None:
         raise InfeasibleError(_blocked(prepared, bench, servings, failures, market, guided.bounds))
-    solution, _ = optimal
     ids = {choice: candidate.id for choice, candidate in market.candidates(guided.bounds)}
     return Found(
         tuple(s for s in servings if s.candidate.capacity_rps > 0),
-        frozenset(ids[choice] for choice in guided.used or ()),
+        frozenset(ids[choice] for choice in guided.used),
         solution.bound_usd_per_hour,
         solution.proven,
         (*failures, *_left_out(guided, groups, market, servings, spec.workload)),
-        tuple(_spared(guided, here)),
+        tuple(_spared(guided, groups)),
     )
 
 
@@ -142,18 +147,6 @@ def _baselines(here: Measurable) -> list[Choice]:
         for group in here.groups
         if group.configurations[0].variant == BASELINE_RECIPE and group.configurations[0].batch_size == 1
     ]
-
-
-def _everything(here: Measurable, budget_ns: int) -> list[Choice]:
-    """Every batch size that can hold the SLO by its probe; ``guide`` tells of a group that fails."""
-    choices = []
-    for group in here.groups:
-        try:
-            count = within(group, here.bench.probe(group), budget_ns)
-        except BackendError:
-            count = 1
-        choices += [Choice(group.name, k) for k in range(count, 0, -1)]
-    return choices
 
 
 def _blocked(
@@ -202,16 +195,10 @@ def _left_out(
             )
 
 
-def _spared(guided: Guided, here: Measurable) -> Iterator[str]:
-    full = {
-        c
-        for b in guided.bounds
-        if b.level >= Level.MEASURED
-        for group in here.groups
-        if group.name == b.choice.group
-        for c in group.prefix(b.choice.count)
-    }
-    every = sum(len(group.configurations) for group in here.groups)
+def _spared(guided: Guided, groups: Mapping[str, Group]) -> Iterator[str]:
+    measured = (b.choice for b in guided.bounds if b.level >= Level.MEASURED)
+    full = {c for choice in measured for c in groups[choice.group].prefix(choice.count)}
+    every = sum(len(group.configurations) for group in groups.values())
     if len(full) < every:
         yield (
             f"Guided profiling: {len(full)} of {every} configurations were measured in full; by their bounds "
@@ -231,11 +218,6 @@ class Market:
     device: Callable[[Configuration], str]
     memory_bytes: Callable[[Configuration], int]
     time_limit_s: float
-
-    def used(self, bounds: Sequence[Bounded]) -> frozenset[Choice] | None:
-        """``guided.Solve``."""
-        found = self.optimum(bounds)
-        return None if found is None else found[1]
 
     def optimum(self, bounds: Sequence[Bounded]) -> tuple[Solution, frozenset[Choice]] | None:
         """The cheapest fleet for these capacities, one of several at random, and what it uses."""

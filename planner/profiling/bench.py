@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
-from planner.domain.order_statistics import percentile_interval
+from planner.domain.order_statistics import nearest_rank, percentile_interval
 from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.domain.progress import Progress, Step, silent
 from planner.profiling.guided import PROBE_ITERATIONS, Group, Samples
@@ -111,8 +111,7 @@ class Bench:
 
     def _take(self, name: str, configurations: Sequence[Configuration], needed: int, fresh: bool) -> None:
         for c in configurations:
-            known = self._store.find(c, self._environment(c))
-            if known is not None:
+            if c not in self.profiles and (known := self._store.find(c, self._environment(c))) is not None:
                 self.profiles[c] = known
         missing = [c for c in configurations if self._count(c, fresh) < needed]
         if not missing:
@@ -198,7 +197,7 @@ def well_known(samples: Sequence[int], percentile: float) -> bool:
     ends = percentile_interval(samples, percentile)
     if ends is None:
         return False
-    value = sorted(samples)[ceil(percentile / 100 * len(samples)) - 1]
+    value = nearest_rank(sorted(samples), percentile)
     return ends[0] >= (1 - WITHIN) * value and ends[1] <= (1 + WITHIN) * value
 
 

@@ -10,7 +10,7 @@ from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration, Profile
 from planner.errors import BackendError
 from planner.profiling.bench import Bench
-from planner.profiling.guided import Group, Samples, within
+from planner.profiling.guided import PROBE_ITERATIONS, Group, Samples, within
 from planner.units import format_ms
 
 
@@ -34,14 +34,15 @@ def measure_all(bench: Bench, groups: Sequence[Group], budget_ns: int) -> Campai
     rejections: list[Rejection] = []
     for group in groups:
         try:
-            probed = bench.probe(group)
-            count = within(group, probed, budget_ns)
-            bench.full(group, count, False) if count else None
+            count = measure_able(bench, group, budget_ns)
         except BackendError as error:
             rejections.append(Rejection("profile", group.name, str(error)))
             continue
         profiles += [bench.profiles[c] for c in group.prefix(count)]
-        rejections += [_over(c, probed[c], budget_ns) for c in group.configurations[count:]]
+        rejections += [
+            _over(c, bench.profiles[c].samples_ns[:PROBE_ITERATIONS], budget_ns)
+            for c in group.configurations[count:]
+        ]
     return Campaign(
         tuple(profiles),
         tuple(bench.profiles.values()),
@@ -49,6 +50,17 @@ def measure_all(bench: Bench, groups: Sequence[Group], budget_ns: int) -> Campai
         len(bench.measured),
         bench.reused(),
     )
+
+
+def measure_able(bench: Bench, group: Group, budget_ns: int) -> int:
+    """Probe every batch size, then measure in full those that can serve; how many these are.
+
+    Raises BackendError where the group cannot run.
+    """
+    count = within(group, bench.probe(group), budget_ns)
+    if count:
+        bench.full(group, count, again=False)
+    return count
 
 
 def _over(configuration: Configuration, probed: Samples, budget_ns: int) -> Rejection:

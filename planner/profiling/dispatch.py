@@ -19,7 +19,7 @@ from planner.domain.profile import Configuration, Environment, Profile, samples_
 from planner.domain.progress import Progress, Step, silent
 from planner.errors import BackendError
 from planner.profiling.bench import Bench, Job, Start, group_jobs, start_locally
-from planner.profiling.campaign import Campaign
+from planner.profiling.campaign import Campaign, measure_able
 from planner.profiling.cluster import Kind, Slot
 from planner.profiling.guided import PROBE_ITERATIONS, Group, within
 from planner.store import ProfileStore, profile_from_json, profile_to_json
@@ -92,9 +92,7 @@ def measure_group(
         (group,) = group_jobs(jobs)
         failed = None
         try:
-            count = within(group, bench.probe(group), order.budget_ns)
-            if count:
-                bench.full(group, count, again=False)
+            measure_able(bench, group, order.budget_ns)
         except BackendError as error:
             failed = str(error)
         return Answer(tuple(profile_to_json(p) for p in bench.profiles.values()), failed)
@@ -281,5 +279,5 @@ def _takes(slot: Slot, task: _Task) -> bool:
 
 
 def _environment(slot: Slot, configuration: Configuration) -> Environment:
-    """What profiles taken there belong to; ``agree`` has seen that the libraries are those of here."""
+    """What profiles taken there belong to; ``check_libraries`` has seen that they are those of here."""
     return replace(slot.environment, libraries=backend(configuration.backend).libraries())

@@ -152,16 +152,30 @@ def guide(
         if not open_:
             return Guided(used, bounds, failed, rounds)
         for choice in open_:
-            if choice.group not in knowledge:
+            if choice.group in failed:
                 continue
             level = Level(knowledge[choice.group].levels[choice.count] + 1)
             on_round(rounds, choice, level)
             _attempt(knowledge, failed, choice, level, measures)
 
 
+def all_choices(groups: Sequence[Group], measures: Measures) -> list[Choice]:
+    """Every choice that can hold the SLO by its probe, for ``always``; ``guide`` tells of what fails."""
+    choices = []
+    for group in groups:
+        try:
+            count = within(group, measures.probe(group), measures.budget_ns)
+        except BackendError:
+            count = 1
+        choices += [Choice(group.name, k) for k in range(count, 0, -1)]
+    return choices
+
+
 def _attempt(
     knowledge: dict[str, _Knowledge], failed: dict[str, str], choice: Choice, level: Level, measures: Measures
 ) -> None:
+    if choice.group in failed:
+        return
     try:
         _raise(knowledge[choice.group], choice.count, level, measures)
     except BackendError as reason:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from planner.domain.profile import Configuration
 from planner.errors import BackendError
-from planner.profiling.guided import Bounded, Choice, Group, Level, Measures, guide
+from planner.profiling.guided import Bounded, Choice, Group, Level, Measures, all_choices, guide
 
 MS = 1_000_000
 
@@ -170,6 +170,20 @@ def test_a_choice_that_looked_better_than_it_is_loses_to_the_next() -> None:
     )
     assert found.used == {Choice("honest", 1)}
     assert bench.full.count(("lucky", 1, True)) == 1
+
+
+def test_a_group_that_fails_is_told_once_though_all_of_it_was_asked_for() -> None:
+    bench = Bench({"broken": (1.0, 1.5, 2.0), "sound": (2.0, 3.0)}, budget_ms=100)
+    bench.broken = {"broken"}
+    market = Market({"broken": 1.0, "sound": 1.0}, 1_000)
+    everything = all_choices(bench.groups, bench.measures())
+    found = guide(bench.groups, bench.measures(), market.solve, always=everything)
+    assert found.failed == {"broken": "broken: out of memory"}
+    assert {b.choice.group for b in found.bounds} == {"sound"}
+    assert all(b.level >= Level.MEASURED for b in found.bounds)
+
+    unasked = [Choice("broken", 2), Choice("broken", 1)]
+    assert guide(bench.groups, bench.measures(), market.solve, always=unasked).failed == found.failed
 
 
 def test_no_fleet_serves() -> None:
