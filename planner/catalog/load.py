@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
 from planner.catalog.catalog import Catalog, CpuSignature
@@ -19,6 +18,7 @@ from planner.catalog.tables import Instance, Price, read_instances, read_prices
 from planner.domain.device import Device, Source
 from planner.domain.offer import Offer
 from planner.errors import CatalogError
+from planner.files import shipped
 
 
 def load(extra: Path | None = None) -> Catalog:
@@ -47,12 +47,10 @@ def check(folder: Path | None = None) -> tuple[Problem, ...]:
 
 def shipped_folder() -> Path:
     """Where the shipped catalog lies: inside the installed package, or beside it in a checkout."""
-    installed = Path(str(files("planner"))) / "_data" / "hardware_catalog"
-    checkout = Path(__file__).resolve().parents[2] / "hardware_catalog"
-    for folder in (installed, checkout):
-        if folder.is_dir():
-            return folder
-    raise CatalogError(f"the hardware catalog is missing from {installed}; reinstall planner")
+    installed, folder = shipped("hardware_catalog")
+    if folder is None:
+        raise CatalogError(f"the hardware catalog is missing from {installed}; reinstall planner")
+    return folder
 
 
 @dataclass

@@ -12,7 +12,7 @@ from math import isfinite
 from planner.capacity import candidate_id, cannot_serve, capacity, capacity_interval, serving
 from planner.domain.offer import Offer
 from planner.domain.plan import Serving
-from planner.domain.problem import Candidate, Demand, Problem, Rejection, Solution
+from planner.domain.problem import Candidate, Problem, Rejection, Solution
 from planner.domain.profile import Configuration
 from planner.domain.progress import Progress
 from planner.domain.variant import BASELINE_RECIPE
@@ -21,6 +21,7 @@ from planner.errors import InfeasibleError
 from planner.optimize import solve
 from planner.pipeline.blocked import blocked_by_slo
 from planner.pipeline.inputs import Prepared
+from planner.pipeline.solution import problem_of
 from planner.pipeline.steps import Measurable
 from planner.profiling.bench import Bench
 from planner.profiling.campaign import Campaign
@@ -232,14 +233,8 @@ class Market:
         return solution, used
 
     def problem(self, bounds: Sequence[Bounded]) -> Problem:
-        candidates = tuple(candidate for _, candidate in self.candidates(bounds))
-        devices = {candidate.device for candidate in candidates}
-        return Problem(
-            demands=(Demand(self.workload.name, self.workload.rate_rps),),
-            candidates=candidates,
-            offers=tuple(offer for offer in self.offers if offer.device in devices),
-            max_instances_per_offer=self.max_instances_per_offer,
-        )
+        candidates = (candidate for _, candidate in self.candidates(bounds))
+        return problem_of(self.workload, candidates, self.offers, self.max_instances_per_offer)
 
     def candidates(self, bounds: Sequence[Bounded]) -> list[tuple[Choice, Candidate]]:
         return [(b.choice, self._candidate(b)) for b in bounds if b.capacity_rps > 0]

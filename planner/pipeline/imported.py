@@ -14,7 +14,7 @@ from planner.capacity import servings
 from planner.catalog import Catalog, check_limits, load, matches
 from planner.domain.offer import Offer
 from planner.domain.plan import ImportedProfiles, Judgement, Plan, Serving
-from planner.domain.problem import Demand, Problem, Rejection, Solution
+from planner.domain.problem import Problem, Rejection, Solution
 from planner.domain.profile import Profile
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.quality import AccuracyFloor, Quality
@@ -22,7 +22,15 @@ from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import InfeasibleError, SpecError
 from planner.optimize import baseline, rejections, solve
 from planner.pipeline.blocked import blocked_by_slo
-from planner.pipeline.solution import is_baseline, margins, second_best, solution_notes, used_offers
+from planner.pipeline.solution import (
+    is_baseline,
+    margins,
+    problem_of,
+    second_best,
+    solution_notes,
+    unserved,
+    used_offers,
+)
 from planner.profiling.campaign import Campaign
 from planner.quality import metric
 from planner.spec import Imported, Spec
@@ -30,6 +38,9 @@ from planner.store import ProfileStore, locate, profiles_of, writable_folder
 
 DECLARED = "declared"
 """In place of the backend that computed the outputs which an accuracy is of."""
+
+
+NOT_SERVED = "no imported profile that can serve on this device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,9 @@ def plan_imported(
     usable = _usable(spec, imported, catalog, offers, judgements, profiles)
     writable_folder(spec.output)
     accepted, refused = _servings(spec, usable, progress)
-    problem = _problem(spec, accepted, offers)
+    problem = problem_of(
+        spec.workload, (s.candidate for s in accepted), offers, spec.limits.max_instances_per_offer
+    )
     progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
     solution = solve(problem, time_limit_s)
     unoptimised = baseline(problem, is_baseline)
@@ -79,7 +92,12 @@ def plan_imported(
         device_note="",
         judgements=judgements,
         servings=tuple(accepted),
-        rejections=(*usable.rejections, *refused, *_unserved(problem, offers), *rejections(problem)),
+        rejections=(
+            *usable.rejections,
+            *refused,
+            *unserved(problem, offers, NOT_SERVED),
+            *rejections(problem),
+        ),
         offers_considered=len(problem.offers),
         offers=used_offers(problem, solutions),
         solution=solution,
@@ -288,29 +306,6 @@ def _servings(spec: Spec, usable: Usable, progress: Progress) -> tuple[list[Serv
         last = usable.rejections[-1]
         raise InfeasibleError(f"no imported profile can be used: {last.subject}: {last.reason}")
     return accepted, refused
-
-
-def _problem(spec: Spec, accepted: list[Serving], offers: list[Offer]) -> Problem:
-    devices = {serving.candidate.device for serving in accepted}
-    return Problem(
-        demands=(Demand(spec.workload.name, spec.workload.rate_rps),),
-        candidates=tuple(serving.candidate for serving in accepted),
-        offers=tuple(offer for offer in offers if offer.device in devices),
-        max_instances_per_offer=spec.limits.max_instances_per_offer,
-    )
-
-
-def _unserved(problem: Problem, offers: list[Offer]) -> list[Rejection]:
-    """Devices on sale that no candidate is for."""
-    devices = {candidate.device for candidate in problem.candidates}
-    counts: dict[str, int] = {}
-    for offer in offers:
-        if offer.device not in devices:
-            counts[offer.device] = counts.get(offer.device, 0) + 1
-    return [
-        Rejection("fleet", device, f"{count} offers: no imported profile that can serve on this device")
-        for device, count in sorted(counts.items())
-    ]
 
 
 def _below_floor(floor: AccuracyFloor, judgement: Judgement) -> Rejection:

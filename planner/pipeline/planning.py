@@ -9,7 +9,7 @@ from importlib.metadata import version
 from planner.catalog import matches
 from planner.domain.offer import Offer
 from planner.domain.plan import DataDigest, Plan, Serving
-from planner.domain.problem import Demand, Problem, Rejection, Solution
+from planner.domain.problem import Problem, Solution
 from planner.domain.progress import Progress, Step, silent
 from planner.errors import InfeasibleError
 from planner.optimize import baseline, rejections, solve
@@ -17,7 +17,15 @@ from planner.pipeline.blocked import blocked_by_fleet, blocked_by_floor
 from planner.pipeline.guiding import optimum
 from planner.pipeline.imported import plan_imported
 from planner.pipeline.inputs import Prepared, prepare
-from planner.pipeline.solution import is_baseline, margins, second_best, solution_notes, used_offers
+from planner.pipeline.solution import (
+    is_baseline,
+    margins,
+    problem_of,
+    second_best,
+    solution_notes,
+    unserved,
+    used_offers,
+)
 from planner.pipeline.steps import judge, measurable
 from planner.quality import Dataset
 from planner.report import (
@@ -59,7 +67,9 @@ def plan(
     with measurable(prepared, judged, progress) as here:
         found = optimum(prepared, here, offers, time_limit_s, exhaustive, progress)
     accepted = list(found.servings)
-    problem, unserved = _problem(prepared, accepted, offers)
+    problem = problem_of(
+        spec.workload, (s.candidate for s in accepted), offers, spec.limits.max_instances_per_offer
+    )
     progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
     solution = found.within(solve(found.confirmed(problem), time_limit_s))
     cheapest_fp32 = baseline(problem, is_baseline)
@@ -82,7 +92,13 @@ def plan(
         device_note=prepared.sold_as.note,
         judgements=judged.judgements,
         servings=tuple(accepted),
-        rejections=(*judged.rejections, *here.rejections, *found.rejections, *unserved),
+        rejections=(
+            *judged.rejections,
+            *here.rejections,
+            *found.rejections,
+            *unserved(problem, offers, "no profile on this device; measure on one"),
+            *rejections(problem),
+        ),
         offers_considered=len(problem.offers),
         offers=used_offers(problem, solutions),
         solution=solution,
@@ -133,29 +149,6 @@ def _sold(prepared: Prepared) -> tuple[Offer, ...]:
     if all(offer.device != prepared.sold_as.device.name for offer in offers):
         raise InfeasibleError(blocked_by_fleet(prepared, len(offers)))
     return offers
-
-
-def _problem(
-    prepared: Prepared, accepted: list[Serving], offers: tuple[Offer, ...]
-) -> tuple[Problem, list[Rejection]]:
-    """What the solver sees; offers on devices that nothing was measured on are rejected by device."""
-    spec = prepared.spec
-    devices = {serving.candidate.device for serving in accepted}
-    unserved: dict[str, int] = {}
-    for offer in offers:
-        if offer.device not in devices:
-            unserved[offer.device] = unserved.get(offer.device, 0) + 1
-    unmeasured = [
-        Rejection("fleet", device, f"{count} offers: no profile on this device; measure on one")
-        for device, count in sorted(unserved.items())
-    ]
-    problem = Problem(
-        demands=(Demand(spec.workload.name, spec.workload.rate_rps),),
-        candidates=tuple(serving.candidate for serving in accepted),
-        offers=tuple(offer for offer in offers if offer.device in devices),
-        max_instances_per_offer=spec.limits.max_instances_per_offer,
-    )
-    return problem, [*unmeasured, *rejections(problem)]
 
 
 def _digest(source: str, data: Dataset) -> DataDigest:

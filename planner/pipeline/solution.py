@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from planner.capacity import service_times, sojourn_percentile_ns
 from planner.domain.offer import Offer
 from planner.domain.plan import Margin, RunnerUp, Serving, replica_rates
-from planner.domain.problem import Candidate, Problem, Solution
+from planner.domain.problem import Candidate, Demand, Problem, Rejection, Solution
 from planner.domain.variant import BASELINE_RECIPE
+from planner.domain.workload import Workload
 from planner.optimize import runner_up
 from planner.spec import Spec
+
+
+def problem_of(
+    workload: Workload, candidates: Iterable[Candidate], offers: Iterable[Offer], most: int | None
+) -> Problem:
+    """What the solver sees: of the offers those with a device that a candidate is for."""
+    kept = tuple(candidates)
+    devices = {candidate.device for candidate in kept}
+    return Problem(
+        demands=(Demand(workload.name, workload.rate_rps),),
+        candidates=kept,
+        offers=tuple(offer for offer in offers if offer.device in devices),
+        max_instances_per_offer=most,
+    )
+
+
+def unserved(problem: Problem, offers: Iterable[Offer], why: str) -> list[Rejection]:
+    """The devices on sale that no candidate is for, and ``why`` there is none."""
+    devices = {candidate.device for candidate in problem.candidates}
+    counts = Counter(offer.device for offer in offers if offer.device not in devices)
+    return [Rejection("fleet", device, f"{count} offers: {why}") for device, count in sorted(counts.items())]
 
 
 def is_baseline(candidate: Candidate) -> bool:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from planner.errors import StoreError
+from planner.files import replace_bytes
 
 
 def writable_folder(folder: Path) -> Path:
@@ -25,14 +26,4 @@ def writable_folder(folder: Path) -> Path:
 
 def replace_text(target: Path, text: str) -> None:
     """Write ``text`` beside ``target`` and rename it there: readers see the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_bytes(target, text.encode())

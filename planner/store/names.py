@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 
 from planner.errors import StoreError
+from planner.files import shipped
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
@@ -21,12 +21,10 @@ def in_path(name: str) -> str:
 
 def reference_folder() -> Path:
     """Where the shipped reference profiles lie: inside the installed package, or beside it in a checkout."""
-    installed = Path(str(files("planner"))) / "_data" / "profiles"
-    checkout = Path(__file__).resolve().parents[2] / "profiles"
-    for folder in (installed, checkout):
-        if folder.is_dir():
-            return folder
-    raise StoreError(f"the reference profiles are missing from {installed}; reinstall planner")
+    installed, folder = shipped("profiles")
+    if folder is None:
+        raise StoreError(f"the reference profiles are missing from {installed}; reinstall planner")
+    return folder
 
 
 def reference_names() -> tuple[str, ...]:
