@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from planner.variants.graph import drop_unused_initializers
 from planner.variants.opsets import MAIN_DOMAINS
-from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.weights import Sink, value
 
 _LIMIT, _NARROW_LIMIT = 127, 64

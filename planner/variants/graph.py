@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -48,6 +48,26 @@ def save(proto: onnx.ModelProto, path: Path) -> None:
         onnx.save(proto, path, save_as_external_data=True, location=path.name + ".data")
     else:
         onnx.save(proto, path)
+
+
+def save_with(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], path: Path) -> Path:
+    """Saves ``proto`` with these nodes in place of its own, and without what none of them reads."""
+    graph = proto.graph
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    drop_unused_initializers(graph)
+    path.with_name(path.name + ".data").unlink(missing_ok=True)
+    save(proto, path)
+    return path
+
+
+def drop_unused_initializers(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in (*node.input, *captured(node))}
+    used |= {output.name for output in graph.output}
+    kept = [t for t in graph.initializer if t.name in used]
+    if len(kept) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
 
 
 def write(proto: onnx.ModelProto, path: Path, source: Path) -> None:

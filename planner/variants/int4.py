@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from planner.errors import VariantError
 from planner.variants.blocks import Blocks, asymmetric, packed, symmetric
 from planner.variants.context import Array, Context
+from planner.variants.graph import drop_unused_initializers
 from planner.variants.opsets import MAIN_DOMAINS, raised, tidied
-from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.session import quiet
 from planner.variants.weights import Sink, sink_like, skeleton, value
 

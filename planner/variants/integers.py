@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from planner.variants.calibration import Range
 from planner.variants.context import Array
-from planner.variants.graph import captured, save
+from planner.variants.graph import captured, save_with
 from planner.variants.placement import FOLDED, MULTIPLY_ACCUMULATE, Placement, activations
 from planner.variants.qdq import channel_axis
 from planner.variants.weights import Sink, value
@@ -84,13 +84,7 @@ class IntegerWriter:
         chosen = set(placement.nodes)
         paired = set(placement.tensors) - _fold(graph, chosen)
         grids = _grids(graph, chosen, {t: affine(ranges[t]) for t in placement.tensors})
-        nodes = list(self._nodes(graph, chosen, paired, grids))
-        del graph.node[:], graph.value_info[:]
-        graph.node.extend(nodes)
-        _drop_unused(graph)
-        path.with_name(path.name + ".data").unlink(missing_ok=True)
-        save(proto, path)
-        return path
+        return save_with(proto, list(self._nodes(graph, chosen, paired, grids)), path)
 
     def _nodes(
         self, graph: onnx.GraphProto, chosen: set[str], paired: set[str], grids: Mapping[str, Affine]
@@ -323,10 +317,3 @@ def _on_grid(values: Array, axis: int, scale: NDArray[np.float32], limit: int) -
 
 def _along(scale: Array, axis: int, rank: int) -> Array:
     return scale.reshape([-1 if a == axis else 1 for a in range(rank)])
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {t for n in graph.node for t in (*n.input, *captured(n))} | {v.name for v in graph.output}
-    kept = [i for i in graph.initializer if i.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

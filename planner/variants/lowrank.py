@@ -24,10 +24,10 @@ from onnx import helper
 
 from planner.errors import VariantError
 from planner.variants.context import ALL_BACKENDS, Array, Context, single_feeds
+from planner.variants.graph import drop_unused_initializers
 from planner.variants.layers import Layer, layers_of
 from planner.variants.observe import observed
 from planner.variants.preparation import prepare
-from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.pruning.reconstruction import Matrix
 from planner.variants.pruning.rows import output_rows, sample, weight_tensor
 from planner.variants.session import quiet

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from planner.variants.context import Array
-from planner.variants.graph import save
+from planner.variants.graph import save_with
 from planner.variants.placement import MULTIPLY_ACCUMULATE
-from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.weights import Sink, value
 
 # Worth 8-bit inputs beside the multiply-accumulates; what else lies between them only moves data.
@@ -131,13 +130,7 @@ class PairWriter:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.source)
         graph = proto.graph
-        nodes = list(self._nodes(graph, inputs, scales, rounded))
-        del graph.node[:], graph.value_info[:]
-        graph.node.extend(nodes)
-        drop_unused_initializers(graph)
-        path.with_name(path.name + ".data").unlink(missing_ok=True)
-        save(proto, path)
-        return path
+        return save_with(proto, list(self._nodes(graph, inputs, scales, rounded)), path)
 
     def _nodes(
         self,

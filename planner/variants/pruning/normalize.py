@@ -8,13 +8,14 @@ the bias that reconstruction refits). Vectors that exporters store once for many
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from planner.variants.graph import drop_unused_initializers
+from planner.variants.portions import portions
 from planner.variants.pruning.activations import evaluate
 from planner.variants.pruning.graph import MAIN_DOMAINS, attribute, has_subgraph, input_name, outer_names
 from planner.variants.pruning.shapes import Array
@@ -45,15 +46,6 @@ def normalized(model: onnx.ModelProto, store: Store | None = None) -> onnx.Model
     _give_own_vectors(copy.graph)
     drop_unused_initializers(copy.graph)
     return copy
-
-
-def drop_unused_initializers(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in (*node.input, *outer_names(node))}
-    used |= {o.name for o in graph.output}
-    kept = [t for t in graph.initializer if t.name in used]
-    if len(kept) < len(graph.initializer):
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
 
 
 def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
@@ -125,7 +117,12 @@ def _fold_constants(model: onnx.ModelProto, store: Store) -> None:
             folded.append(node)
             known.update(o for o in node.output if o)
     small: dict[str, TensorProto] = {}
-    for some in _portions(folded, graph):
+    external = {t.name: _bytes(t) for t in graph.initializer if is_external(t)}
+
+    def read(node: onnx.NodeProto) -> int:
+        return sum(external.get(name, 0) for name in node.input)
+
+    for some in portions(folded, read, _FOLDED_AT_ONCE_BYTES):
         values = evaluate(model, [o for node in some for o in node.output if o], store)
         small |= {
             name: store.tensor(name, v)
@@ -136,22 +133,6 @@ def _fold_constants(model: onnx.ModelProto, store: Store) -> None:
     graph.initializer.extend(small[o] for node in done for o in node.output if o)
     replaced = {o for node in done for o in node.output if o}
     _replace_nodes(graph, [node for node in graph.node if not replaced.intersection(node.output)])
-
-
-def _portions(folded: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> Iterator[list[onnx.NodeProto]]:
-    """As many nodes at once as read no more external weights than can be held."""
-    sizes = {t.name: _bytes(t) for t in graph.initializer if is_external(t)}
-    portion: list[onnx.NodeProto] = []
-    held = 0
-    for node in folded:
-        read = sum(sizes.get(name, 0) for name in node.input)
-        if portion and held + read > _FOLDED_AT_ONCE_BYTES:
-            yield portion
-            portion, held = [], 0
-        portion.append(node)
-        held += read
-    if portion:
-        yield portion
 
 
 def _bytes(tensor: TensorProto) -> int:

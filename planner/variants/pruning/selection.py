@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from planner.variants.portions import portions
 from planner.variants.pruning.activations import Feed, batches
 from planner.variants.pruning.groups import Group
 from planner.variants.pruning.importance import Reader, Rows, least_by_activation, least_by_magnitude
@@ -74,25 +75,15 @@ def _readers(
     t: Trace, chosen: Sequence[Group], fed: Sequence[Feed], rng: np.random.Generator
 ) -> Iterator[tuple[Group, list[Reader]]]:
     """Groups with their readers; Gram matrices are gathered for as many groups at once as memory allows."""
-    for some in _portions(t, chosen):
+
+    def gram_bytes(group: Group) -> int:
+        return sum(8 * min(_width(t, layer), WIDEST_GRAM) ** 2 for layer in group.read_by)
+
+    for some in portions(chosen, gram_bytes, _GRAM_BYTES_AT_ONCE):
         layers = {layer.node: layer for group in some for layer in group.read_by}
         grams = _grams(t, list(layers.values()), fed, rng)
         for group in some:
             yield group, [_reader(t, group, layer, grams[layer.node]) for layer in group.read_by]
-
-
-def _portions(t: Trace, chosen: Sequence[Group]) -> Iterator[list[Group]]:
-    portion: list[Group] = []
-    held = 0
-    for group in chosen:
-        size = sum(8 * min(_width(t, layer), WIDEST_GRAM) ** 2 for layer in group.read_by)
-        if portion and held + size > _GRAM_BYTES_AT_ONCE:
-            yield portion
-            portion, held = [], 0
-        portion.append(group)
-        held += size
-    if portion:
-        yield portion
 
 
 def _matrix(t: Trace, layer: Layer) -> Matrix:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from planner.variants.graph import drop_unused_initializers
 from planner.variants.pruning.graph import (
     MAIN_DOMAINS,
     Graph,
@@ -18,7 +19,6 @@ from planner.variants.pruning.graph import (
 )
 from planner.variants.pruning.groups import Kept
 from planner.variants.pruning.labels import Labels
-from planner.variants.pruning.normalize import drop_unused_initializers
 from planner.variants.pruning.rules_shape import slice_cuts
 from planner.variants.pruning.shapes import Array
 
