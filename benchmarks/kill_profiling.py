@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from planner.errors import StoreError
 from planner.store import ProfileStore
 
@@ -160,21 +158,15 @@ def small_plan(
     """plan.yaml for the classifier of 3 kB that the tests generate."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fixtures"))
     import onnx_models
+    from plan_files import tiny_plan, write_plan
 
-    model = onnx_models.tiny(folder / "model.onnx")
-    path = folder / "plan.yaml"
-    content = {
-        "model": str(model.model),
-        "dimensions": {"N": "batch"},
-        "data": {"calibration": str(model.calibration), "evaluation": str(model.evaluation)},
-        "accuracy": {"metric": "accuracy", "max_drop": 0.05},
-        "workload": {"rate_rps": 100, "slo": {"percentile": 75, "latency": "200ms"}},
-        "recipes": list(recipes),
-        "batch_sizes": list(batch_sizes),
-        "threads": [1],
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return write_plan(
+        folder / "plan.yaml",
+        tiny_plan(onnx_models.tiny(folder / "model.onnx")),
+        workload={"slo": {"percentile": 75, "latency": "200ms"}},
+        recipes=list(recipes),
+        batch_sizes=list(batch_sizes),
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from plan_files import write_plan
 
 from planner.errors import InfeasibleError, InputError
 from planner.pipeline import dry_run, load_spec, plan, publish
@@ -50,16 +51,7 @@ def write(tmp_path: Path) -> Write:
             "workload": {"rate_rps": 400, "slo": {"latency": "30ms"}},
             "fleet": {"providers": ["aws"], "regions": ["us-east-1"]},
         }
-        for key, value in changes.items():
-            if isinstance(value, dict) and isinstance(content.get(key), dict):
-                content[key] = content[key] | value
-            elif value is None:
-                del content[key]
-            else:
-                content[key] = value
-        path = tmp_path / "plan.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
+        return write_plan(tmp_path / "plan.yaml", content, **changes)
 
     return write
 

@@ -16,15 +16,10 @@ import jsonschema
 import numpy as np
 import onnx_models
 import pytest
-import yaml
+from plan_files import planner, tiny_plan, write_plan
 
 if TYPE_CHECKING:
     from onnx_models import LabelledModel
-
-
-def planner(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "planner", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 def refused(run: subprocess.CompletedProcess[str], code: int, *expected: str) -> None:
@@ -45,26 +40,7 @@ def write(tmp_path: Path, tiny_model: LabelledModel) -> Write:
     """Writes a plan.yaml over the tiny model that plans within seconds; keyword arguments change it."""
 
     def write(**changes: Any) -> Path:
-        content: dict[str, Any] = {
-            "model": str(tiny_model.model),
-            "dimensions": {"N": "batch"},
-            "data": {"calibration": str(tiny_model.calibration), "evaluation": str(tiny_model.evaluation)},
-            "accuracy": {"metric": "accuracy", "max_drop": 0.05},
-            "workload": {"rate_rps": 100, "slo": {"percentile": 90, "latency": "200ms"}},
-            "recipes": ["fp32", "int8"],
-            "batch_sizes": [1, 4],
-            "threads": [1],
-        }
-        for key, value in changes.items():
-            if isinstance(value, dict) and isinstance(content.get(key), dict):
-                content[key] = content[key] | value
-            elif value is None:
-                del content[key]
-            else:
-                content[key] = value
-        path = tmp_path / "plan.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
+        return write_plan(tmp_path / "plan.yaml", tiny_plan(tiny_model), **changes)
 
     return write
 

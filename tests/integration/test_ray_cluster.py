@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
+from plan_files import tiny_plan, write_plan
 
 if TYPE_CHECKING:
     from onnx_models import LabelledModel
@@ -26,18 +26,7 @@ def test_every_profile_arrives_though_a_node_is_killed(tmp_path: Path, tiny_mode
     assert spec.loader is not None
     script = sys.modules["ray_quickstart"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    plan = tmp_path / "plan.yaml"
-    content = {
-        "model": str(tiny_model.model),
-        "dimensions": {"N": "batch"},
-        "data": {"calibration": str(tiny_model.calibration), "evaluation": str(tiny_model.evaluation)},
-        "accuracy": {"metric": "accuracy", "max_drop": 0.05},
-        "workload": {"rate_rps": 100, "slo": {"percentile": 90, "latency": "200ms"}},
-        "recipes": ["fp32", "int8"],
-        "batch_sizes": [1],
-        "threads": [1],
-    }
-    plan.write_text(yaml.safe_dump(content))
+    plan = write_plan(tmp_path / "plan.yaml", tiny_plan(tiny_model), batch_sizes=[1])
 
     outcome = script.profile_with_a_loss(plan, tmp_path / "plan")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-import yaml
+from plan_files import tiny_plan, write_plan
 
 from planner import pipeline
 from planner.backends.openvino import OpenVino
@@ -19,19 +19,15 @@ from planner.pipeline.steps import configurations
 
 @pytest.fixture
 def prepared(tiny_model: onnx_models.LabelledModel, tmp_path: Path) -> Prepared:
-    content = {
-        "model": str(tiny_model.model),
-        "dimensions": {"N": "batch"},
-        "data": {"calibration": str(tiny_model.calibration), "evaluation": str(tiny_model.evaluation)},
-        "accuracy": {"metric": "accuracy", "max_drop": 0.05},
-        "workload": {"rate_rps": 10, "slo": {"percentile": 90, "latency": "200ms"}},
-        "recipes": ["fp32", "int8", "int8-dynamic", "fp8"],
-        "backends": ["openvino", "onnxruntime", "openvino"],
-        "batch_sizes": [1, 2],
-        "threads": [1],
-    }
-    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(content))
-    return pipeline.prepare(pipeline.load_spec(tmp_path / "plan.yaml"))
+    path = write_plan(
+        tmp_path / "plan.yaml",
+        tiny_plan(tiny_model),
+        workload={"rate_rps": 10},
+        recipes=["fp32", "int8", "int8-dynamic", "fp8"],
+        backends=["openvino", "onnxruntime", "openvino"],
+        batch_sizes=[1, 2],
+    )
+    return pipeline.prepare(pipeline.load_spec(path))
 
 
 def on(judged: pipeline.Judged) -> list[tuple[str, str]]:

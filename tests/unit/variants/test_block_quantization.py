@@ -8,9 +8,9 @@ import ml_dtypes
 import network_models
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from sessions import run
 
 from planner.errors import VariantError
 from planner.variants import Context, recipe
@@ -18,15 +18,6 @@ from planner.variants.blocks import asymmetric, packed, symmetric
 from planner.variants.weights import skeleton, value
 
 NOTHING = Context((), None)
-
-
-def run(path: Path, x: np.ndarray, *, optimized: bool = True) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

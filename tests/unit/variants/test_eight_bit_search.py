@@ -7,8 +7,8 @@ from pathlib import Path
 import network_models
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
+import sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -25,12 +25,7 @@ OUTLIER = {"int8-tensorrt": 1e3, "fp8": 1e6}
 
 
 def run(path: Path, x: Array, optimized: bool = False) -> Array:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])
+    return sessions.run(path, x, optimized)
 
 
 def samples(count: int, seed: int, width: int = 32) -> Array:

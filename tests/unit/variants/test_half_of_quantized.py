@@ -7,9 +7,9 @@ from pathlib import Path
 import network_models
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from sessions import run
 
 from planner.domain.variant import Variant
 from planner.errors import VariantError
@@ -18,15 +18,6 @@ from planner.variants.opsets import element_types
 
 Array = np.ndarray
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-
-
-def run(path: Path, x: Array, optimized: bool = True) -> Array:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])
 
 
 def evaluated(variant: Variant, x: Array) -> Array:

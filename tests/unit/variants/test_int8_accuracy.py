@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from sessions import run
 
 from planner.domain.model import Model
 from planner.variants import Context, bind, make_variant, read_model
@@ -25,15 +26,6 @@ from planner.variants.reference import Reference, split
 
 Array = np.ndarray
 Node = onnx.NodeProto
-
-
-def run(path: Path, x: Array, optimized: bool = True) -> Array:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])
 
 
 def kernels(path: Path, tmp_path: Path) -> Counter[str]:
