@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from planner.domain.device import Device
+from planner.domain.device import Device, Source
 from planner.domain.offer import Offer
 from planner.errors import CatalogError
 
@@ -27,13 +27,28 @@ class CpuSignature:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """``grams_co2_per_kwh`` is the carbon intensity of its electricity, as ``source`` gives it."""
+
+    provider: str
+    name: str
+    grams_co2_per_kwh: float
+    source: Source
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
-    """``digest`` is the SHA-256 of the files it was read from, so that a plan can name its prices."""
+    """``digest`` is the SHA-256 of the files it was read from, so that a plan can name its prices.
+
+    ``regions`` are those with a figure of their own, few or none.
+    """
 
     devices: tuple[Device, ...]
     offers: tuple[Offer, ...]
     cpu_signatures: tuple[CpuSignature, ...]
     digest: str
+    regions: tuple[Region, ...] = ()
 
     def device(self, name: str) -> Device:
         """The device called ``name``; CatalogError naming the nearest known one otherwise."""

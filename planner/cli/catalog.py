@@ -1,7 +1,8 @@
-"""planner catalog list | show | check"""
+"""planner catalog list | show | check | diff | import skypilot"""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import typer
@@ -9,6 +10,12 @@ import typer
 from planner.cli.errors import exit_codes
 
 app = typer.Typer(no_args_is_help=True, help="The hardware catalog: devices, offers, sources.")
+
+importers = typer.Typer(no_args_is_help=True, help="Read another project's price list into your own catalog.")
+app.add_typer(importers, name="import")
+
+OWN = Path("catalog")
+"""Where imports go unless told otherwise."""
 
 EXTRA = typer.Option(None, "--catalog", help="A folder that extends or replaces the shipped catalog.")
 
@@ -72,3 +79,61 @@ def check(
         raise CatalogError(f"{len(problems)} problem(s) in the catalog; mend the rows named above")
     catalog = load(folder)
     typer.echo(f"{len(catalog.devices)} devices and {len(catalog.offers)} offers, all in order.")
+
+
+@app.command("diff")
+@exit_codes
+def diff(
+    first: Path | None = typer.Argument(
+        None, metavar="[A]", help="A catalog folder; compared with B, or with the shipped catalog alone."
+    ),
+    second: Path | None = typer.Argument(None, metavar="[B]", help="Another one."),
+    every: bool = typer.Option(False, "--all", help="Show all rows, not only the largest changes."),
+    json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Show what a folder changes in the shipped catalog, or what changed from folder A to folder B."""
+    from planner.catalog import diff as diff_of
+    from planner.catalog import load
+    from planner.cli import render_catalog
+
+    before, after = (first, second) if second is not None else (None, first or OWN)
+    found = diff_of(load(before), load(after))
+    if json:
+        render_catalog.diff_json(found)
+    else:
+        render_catalog.diff(found, every)
+
+
+@importers.command("skypilot")
+@exit_codes
+def import_skypilot(
+    source: Path = typer.Argument(
+        ..., metavar="DIR", help="A folder with SkyPilot's <provider>/vms.csv, such as ~/.sky/catalogs/v8."
+    ),
+    to: Path = typer.Option(OWN, "--to", help="Your catalog folder; plan.yaml names it in fleet.catalog."),
+    provider: list[str] = typer.Option([], "--provider", help="Only this provider; may be repeated."),
+    accelerator: list[str] = typer.Option(
+        [], "--accelerator", metavar="NAME=DEVICE", help="Which device an accelerator is; may be repeated."
+    ),
+    date: datetime | None = typer.Option(
+        None, "--date", formats=["%Y-%m-%d"], help="Of the prices; each file's own if not given."
+    ),
+    json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Read SkyPilot's public price lists into your catalog folder, where they replace shipped prices."""
+    from planner.catalog import import_skypilot as run_import
+    from planner.cli import render_catalog
+
+    as_of = date.date() if date else None
+    done = run_import(source.expanduser(), to, provider, _pairs(accelerator), as_of)
+    (render_catalog.imported_json if json else render_catalog.imported)(done)
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    from planner.errors import CatalogError
+
+    pairs = dict(text.partition("=")[::2] for text in texts)
+    for name, device in pairs.items():
+        if not name or not device:
+            raise CatalogError(f"--accelerator {name}: expected NAME=DEVICE, such as A100=A100-40GB-PCIe")
+    return pairs

@@ -54,7 +54,7 @@ def test_offer(offer: Offer) -> None:
     assert 1 <= offer.vcpus <= 512
     assert offer.memory_bytes is None or 1 <= offer.memory_bytes / 2**30 / offer.vcpus <= 32
     if device.kind == "gpu":
-        assert 0.5 <= offer.device_count <= 8
+        assert 0.125 <= offer.device_count <= 8
         assert 0.05 <= offer.usd_per_hour / offer.device_count <= 20
     else:
         assert offer.device_count == 0
@@ -64,13 +64,63 @@ def test_offer(offer: Offer) -> None:
 
 
 def test_spot_is_cheaper_than_on_demand() -> None:
-    prices: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
-    for offer in CATALOG.offers:
-        prices[offer.provider, offer.instance_type, offer.region][offer.purchase] = offer.usd_per_hour
-    both = [found for found in prices.values() if "spot" in found]
+    both = [found for found in bought().values() if "spot" in found]
     assert len(both) > 400
     for found in both:
         assert found["spot"] < found["on-demand"]
+
+
+def bought() -> dict[tuple[str, str, str], dict[str, float]]:
+    """What each type costs in each region, by how it is bought."""
+    prices: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
+    for offer in CATALOG.offers:
+        key = f"{offer.purchase} {offer.term}".strip()
+        prices[offer.provider, offer.instance_type, offer.region][key] = offer.usd_per_hour
+    return prices
+
+
+def test_who_commits_for_longer_pays_less_an_hour() -> None:
+    reserved = [offer for offer in CATALOG.offers if offer.purchase == "reserved"]
+    assert len(reserved) >= 200
+    assert {offer.term for offer in reserved} == {"1yr", "3yr"}
+    assert {offer.provider for offer in reserved} == {"gcp"}, "docs/catalog.md says whose are public"
+    for found in bought().values():
+        if "reserved 1yr" in found:
+            assert 0.25 * found["on-demand"] < found["reserved 3yr"] < found["reserved 1yr"]
+            assert found["reserved 1yr"] < 0.75 * found["on-demand"]
+
+
+def test_commitments_of_a_family_are_the_same_share_of_on_demand() -> None:
+    """They were read of one size and scaled to the others: this holds the scaling to account."""
+    shares: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    on_demand = {key: found["on-demand"] for key, found in bought().items() if "on-demand" in found}
+    for o in CATALOG.offers:
+        if o.purchase == "reserved":
+            series = o.instance_type.rpartition("-")[0]
+            share = o.usd_per_hour / on_demand[o.provider, o.instance_type, o.region]
+            shares[series, o.region, o.term].append(share)
+    assert {series for series, _, _ in shares} == {"a2-highgpu", "a3-highgpu", "c3-standard", "g2-standard"}
+    for key, found in shares.items():
+        assert max(found) - min(found) < 0.001, key
+
+
+def test_regions_have_their_carbon_intensity_where_a_source_gives_it() -> None:
+    known = {(region.provider, region.name): region for region in CATALOG.regions}
+    used = {(o.provider, o.region) for o in CATALOG.offers if o.provider in ("aws", "gcp", "azure")}
+    assert set(known) == used
+    for region in known.values():
+        assert 5 <= region.grams_co2_per_kwh <= 900
+        assert region.source.quality == "read"
+    for offer in CATALOG.offers:
+        region = known.get((offer.provider, offer.region))
+        assert offer.grams_co2_per_kwh == (region.grams_co2_per_kwh if region else None)
+
+
+def test_every_offer_of_a_cloud_counts_under_a_quota() -> None:
+    for offer in CATALOG.offers:
+        clouds = offer.provider in ("aws", "gcp", "azure")
+        assert bool(offer.family) == clouds, offer.id
+        assert (offer.family_units > 0) == clouds, offer.id
 
 
 def test_spot_prices_carry_their_own_date() -> None:
@@ -161,7 +211,8 @@ def test_a_cpu_peak_is_cores_times_clock_times_width() -> None:
 def test_no_source_and_no_instance_type_is_unused() -> None:
     folder, problems = shipped_folder(), list[Problem]()
     sources = read_sources(folder / "sources.yaml", problems)
-    text = "\n".join(f.read_text(encoding="utf-8") for f in sorted(folder.glob("*/*")))
+    tables = [*sorted(folder.glob("*/*")), folder / "regions.csv"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in tables)
     assert [name for name in sources if name not in text] == []
     for file in sorted((folder / "instances").glob("*.csv")):
         with file.open(newline="") as stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from planner.catalog import load
-from planner.catalog.gpus import match_gpu
+from planner.catalog.gpus import match_gpu, slice_of, sliced
 
 GIB = 1024**3
 
@@ -48,3 +48,19 @@ def test_the_drivers_name(name: str, memory_gib: float, device: str) -> None:
 )
 def test_what_the_catalog_has_not(name: str, memory_gib: float) -> None:
     assert match_gpu(name, round(memory_gib * GIB), load(None)) is None
+
+
+def test_every_mig_profile_of_the_catalog_fits_as_often_as_nvidia_says() -> None:
+    catalog = load(None)
+    names = [(d, part) for d in catalog.devices for part in d.mig]
+    assert len(names) > 20
+    for device, part in names:
+        found = slice_of(sliced(device.name, part.name), catalog)
+        assert found is not None and found[0] == device
+        compute, memory = found[1]
+        assert min(7 // compute, 8 // memory) >= part.max_per_device, (device.name, part.name)
+
+
+@pytest.mark.parametrize("name", ["T4", "T4/1g.5gb", "no-such/1g.5gb", "A100-40GB-SXM/9g.1gb"])
+def test_what_is_no_slice(name: str) -> None:
+    assert slice_of(name, load(None)) is None

@@ -135,7 +135,7 @@ def test_a_wrong_instance(tmp_path: Path, row: str, expected: str) -> None:
         ("c7i.large,us-east-1,lease,1,ours", "purchase is 'lease', expected a known one; known: on-demand"),
         ("c7i.larg,us-east-1,spot,1,ours", "instance_type is 'c7i.larg', expected a known one; did you mean"),
         ("c7i.large,,spot,1,ours", "region is blank, expected text"),
-        ("c7i.large,mars,spot,1,ours", "expected one price for each type, region and purchase"),
+        ("c7i.large,mars,spot,1,ours", "expected one price for each type, region, purchase and term"),
         ('c7i.large,mars,spot,1,"ours', "not valid CSV"),
     ],
 )
@@ -239,3 +239,78 @@ def assert_problem(folder: Path, file: str, line: int, expected: str) -> None:
     with pytest.raises(CatalogError) as raised:
         catalog.load(folder)
     assert str(raised.value).startswith(text)
+
+
+def test_terms_and_zones_of_a_price(tmp_path: Path) -> None:
+    header = "instance_type,region,purchase,term,usd_per_hour,source,zones\n"
+    rows = (
+        "c7i.large,us-east-1,reserved,1yr,0.06,ours,\n"
+        "c7i.large,us-east-1,reserved,3yr,0.04,ours,\n"
+        "c7i.large,us-east-1,reserved,,0.05,ours,\n"
+        "c7i.large,us-east-1,spot,,0.03,ours,use1-az1 use1-az2\n"
+    )
+    own = write(tmp_path, prices__aws_csv=header + rows)
+    found = {o.id: o for o in catalog.load(own).offers if o.price_source == "our contract"}
+    assert {name.rpartition("/")[2]: o.term for name, o in found.items()} == {
+        "reserved-1yr": "1yr",
+        "reserved-3yr": "3yr",
+        "reserved": "",
+        "spot": "",
+    }
+    assert found["aws/c7i.large/us-east-1/spot"].zones == ("use1-az1", "use1-az2")
+    assert found["aws/c7i.large/us-east-1/reserved"].zones == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("c7i.large,mars,reserved,2yr,1,ours", "term is '2yr', expected a known one; did you mean"),
+        ("c7i.large,mars,spot,1yr,1,ours", "term is '1yr', expected nothing, for spot is not for a term"),
+    ],
+)
+def test_a_wrong_term(tmp_path: Path, row: str, expected: str) -> None:
+    header = "instance_type,region,purchase,term,usd_per_hour,source\n"
+    own = write(tmp_path, prices__aws_csv=f"{header}{row}\n")
+    with pytest.raises(CatalogError) as caught:
+        catalog.load(own)
+    assert expected in str(caught.value)
+
+
+def test_a_users_figure_of_a_region_replaces_the_shipped_one(tmp_path: Path) -> None:
+    rows = "aws,us-east-1,120,ours\ncellar,here,0,ours\n"
+    own = write(tmp_path, regions_csv=f"provider,region,grams_co2_per_kwh,source\n{rows}")
+    laid_over = catalog.load(own)
+    assert {
+        o.grams_co2_per_kwh for o in laid_over.offers if o.region == "us-east-1" and o.provider == "aws"
+    } == {120}
+    assert [r.grams_co2_per_kwh for r in laid_over.regions if r.provider == "cellar"] == [0]
+    assert len(laid_over.regions) == len(catalog.load().regions) + 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("aws,us-east-1,-1,ours\n", "grams_co2_per_kwh is '-1', expected a number of 0 or more"),
+        ("aws,us-east-1,,ours\n", "grams_co2_per_kwh is blank"),
+        ("aws,us-east-1,1,ours\naws,us-east-1,2,ours\n", "region is 'us-east-1', expected each region"),
+        ("aws,us-east-1,1,their\n", "source is 'their', expected a known one"),
+    ],
+)
+def test_a_wrong_region(tmp_path: Path, rows: str, expected: str) -> None:
+    own = write(tmp_path, regions_csv=f"provider,region,grams_co2_per_kwh,source\n{rows}")
+    with pytest.raises(CatalogError) as caught:
+        catalog.load(own)
+    assert expected in str(caught.value)
+
+
+def test_a_type_may_name_its_own_quota(tmp_path: Path) -> None:
+    own = write(
+        tmp_path,
+        devices__own_yaml=GPU + CPU,
+        instances__onprem_csv=INSTANCES.replace("source", "source,family")
+        + "box,X1,2,16,64,ours,racks\nblade,our-cpu,0,20,,ours,racks\n",
+        prices__onprem_csv=PRICES + "box,cellar,on-demand,1.5,ours\nblade,cellar,on-demand,0.2,ours\n",
+    )
+    box, blade = (o for o in catalog.load(own).offers if o.provider == "onprem")
+    assert (box.family, box.family_units) == ("racks", 2)
+    assert (blade.family, blade.family_units) == ("racks", 20)
