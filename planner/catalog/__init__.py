@@ -5,7 +5,7 @@ from planner.catalog.catalog import Catalog, CpuSignature, Region
 from planner.catalog.cpus import CpuIdentity, CpuMatch, local_cpu, match_cpu, sold_as
 from planner.catalog.diff import CatalogDiff, PriceChange, diff
 from planner.catalog.fields import Problem
-from planner.catalog.filters import check_limits, matches, offers_with, select
+from planner.catalog.filters import allowed_devices, check_limits, matches, offers_with, select
 from planner.catalog.gpus import match_gpu, slice_of, sliced
 from planner.catalog.imported import Import, import_skypilot
 from planner.catalog.load import check, load
@@ -23,6 +23,7 @@ __all__ = [
     "Problem",
     "Region",
     "age_days",
+    "allowed_devices",
     "check",
     "check_limits",
     "diff",

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 from planner.catalog.catalog import Catalog, nearest
 from planner.catalog.tables import PURCHASES
-from planner.domain.offer import Offer
+from planner.domain.device import Device
+from planner.domain.offer import RESERVED, Offer
 from planner.domain.workload import FleetLimits
 from planner.errors import CatalogError
 
 
 def matches(offer: Offer, limits: FleetLimits) -> bool:
-    """Whether the limits allow the offer; empty limits allow all."""
+    """Whether the limits allow the offer's provider, region and purchase; empty limits allow all."""
     return (
         (not limits.providers or offer.provider in limits.providers)
         and (not limits.regions or offer.region in limits.regions)
         and (not limits.purchases or offer.purchase in limits.purchases)
+        and (not limits.terms or offer.purchase != RESERVED or offer.term in limits.terms)
     )
+
+
+def allowed_devices(catalog: Catalog, limits: FleetLimits) -> frozenset[str]:
+    """The names of the devices that ``only`` and ``without`` leave."""
+    return frozenset(
+        device.name
+        for device in catalog.devices
+        if (not limits.only or _called(device) & set(limits.only))
+        and not _called(device) & set(limits.without)
+    )
+
+
+def _called(device: Device) -> set[str]:
+    return {device.name, device.architecture, device.kind, device.vendor}
 
 
 def select(catalog: Catalog, limits: FleetLimits) -> tuple[Offer, ...]:
     """The offers that the limits allow, cheapest first; CatalogError where they name what is unknown."""
     check_limits(catalog, limits)
-    allowed = (offer for offer in catalog.offers if matches(offer, limits))
+    devices = allowed_devices(catalog, limits)
+    allowed = (offer for offer in catalog.offers if offer.device in devices and matches(offer, limits))
     return tuple(sorted(allowed, key=lambda offer: (offer.usd_per_hour, offer.id)))
 
 
@@ -42,6 +59,14 @@ def check_limits(catalog: Catalog, limits: FleetLimits) -> None:
     regions = {offer.region for offer in catalog.offers if offer.provider in allowed}
     _require(f"region of {', '.join(allowed)}", limits.regions, regions)
     _require("purchase", limits.purchases, set(PURCHASES))
+    called = {name for device in catalog.devices for name in _called(device)}
+    _require("device, architecture or kind", (*limits.only, *limits.without), called)
+    for quota in limits.quotas:
+        if not any(quota.selects(offer) for offer in catalog.offers):
+            raise CatalogError(
+                f"quota {quota.name}: no offer is of what it names; check provider, region, instance types, "
+                "family and device (planner catalog list shows them)"
+            )
 
 
 def _require(what: str, names: tuple[str, ...], known: set[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.domain.problem import NO_LOSS, Quota
 from planner.domain.quality import AccuracyFloor
 
 
@@ -28,17 +29,40 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
+    """``rates_rps``: the rate in each of the fleet's periods, in their order, ``rate_rps`` the largest of
+    them; empty: ``rate_rps`` always. ``redundancy`` and ``max_spot_share`` as in ``problem.Demand``.
+
+    ``floor_on_average``: the floor is that of the mean over all requests, not of each variant that serves.
+    """
+
     name: str
     rate_rps: float
     slo: Slo
     floor: AccuracyFloor
+    rates_rps: tuple[float, ...] = ()
+    redundancy: str = NO_LOSS
+    max_spot_share: float = 1.0
+    floor_on_average: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FleetLimits:
-    """Empty tuples and None mean *any*."""
+    """What may be bought. Empty tuples and None mean *any*.
+
+    ``without`` and ``only`` name devices, their architectures (``Ampere``) or their kinds (``gpu``).
+    ``spot_availability``: the part of the time that a spot instance is there, as stated by the user.
+    """
 
     providers: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     purchases: tuple[str, ...] = ("on-demand",)
     max_instances_per_offer: int | None = None
+    terms: tuple[str, ...] = ()
+    """Of commitments: ``1yr``, ``3yr``."""
+    without: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    budget_usd_per_hour: float | None = None
+    max_kinds: int | None = None
+    min_zones: int = 0
+    spot_availability: float = 1.0

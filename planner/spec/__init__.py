@@ -2,6 +2,6 @@
 
 from planner.spec.read import json_schema, read_spec
 from planner.spec.sections import RANDOM_DATA
-from planner.spec.values import Entrant, Imported, Spec
+from planner.spec.values import Entrant, Fleet, Imported, Spec
 
-__all__ = ["RANDOM_DATA", "Entrant", "Imported", "Spec", "json_schema", "read_spec"]
+__all__ = ["RANDOM_DATA", "Entrant", "Fleet", "Imported", "Spec", "json_schema", "read_spec"]

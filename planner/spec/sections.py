@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -73,6 +73,10 @@ class AccuracySection(_Section):
     judge: Literal["interval", "point"] = Field(
         "interval", description="What must hold the floor: the interval's lower end, or the estimate."
     )
+    per: Literal["request", "average"] = Field(
+        "request",
+        description="Whether each variant that serves must hold the floor, or the mean over all requests.",
+    )
     declared: dict[str, DeclaredSection] = Field(
         {}, description="With imported profiles, of which no accuracy can be measured: that of each variant."
     )
@@ -114,9 +118,64 @@ class SloSection(_Section):
 
 
 class WorkloadSection(_Section):
+    """What arrives, and what is asked of the answers."""
+
     name: str | None = Field(None, description="Defaults to the model's file name.")
-    rate_rps: float = Field(gt=0, allow_inf_nan=False, description="Requests per second to be served.")
+    rate_rps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="Requests per second to be served, always."
+    )
+    rates_rps: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        {}, description="In place of rate_rps: the rate in each of the fleet's periods, by name."
+    )
+    trace: str | None = Field(
+        None,
+        description="In place of rate_rps: a CSV with a `timestamp` column, a row for each request, from "
+        "which the mean rate of each hour of the day is derived; the hours become the fleet's periods.",
+    )
+    scale: float = Field(1.0, gt=0, allow_inf_nan=False, description="Multiplies the rates of the trace.")
     slo: SloSection
+    redundancy: Literal["none", "n+1", "zone"] = Field(
+        "none",
+        description="n+1: with any one instance lost, the rest still takes the full rate; zone: any zone.",
+    )
+    max_spot_share: Share = Field(
+        1.0, ge=0, le=1, description="The part of the rate that spot instances may get."
+    )
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Self:
+        given = [name for name in ("rate_rps", "rates_rps", "trace") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of rate_rps, rates_rps and trace, got {' and '.join(given) or 'none'}"
+            )
+        if self.rates_rps and not max(self.rates_rps.values()) > 0:
+            raise ValueError("rates_rps: expected a rate above 0 in one of the periods")
+        if self.scale != 1.0 and self.trace is None:
+            raise ValueError("scale: belongs to a trace")
+        return self
+
+
+class QuotaSection(_Section):
+    """A limit over all offers that match what is given of it."""
+
+    at_most: float = Field(ge=0, allow_inf_nan=False)
+    unit: Literal["instances", "vcpus", "devices", "family_units"] = Field(
+        "instances", description="What is counted; family_units: as the provider counts the family's quota."
+    )
+    provider: str | None = None
+    region: str | None = None
+    instance_types: list[str] = []
+    family: str | None = Field(None, description="The provider's quota family, see planner catalog show.")
+    device: str | None = None
+    purchase: Literal["on-demand", "spot", "reserved"] | None = None
+
+
+class PeriodSection(_Section):
+    """A part of the time with rates of its own."""
+
+    name: str = Field(min_length=1)
+    hours: float = Field(gt=0, allow_inf_nan=False, description="Of a day, a week, whatever repeats.")
 
 
 class FleetSection(_Section):
@@ -125,7 +184,26 @@ class FleetSection(_Section):
     providers: list[str] = []
     regions: list[str] = []
     purchase: list[Literal["on-demand", "spot", "reserved"]] = Field(["on-demand"], min_length=1)
+    terms: list[str] = Field([], description="Of commitments: 1yr, 3yr.")
+    spot_availability: Share = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="The part of the time that a spot instance is there, not interrupted; yours to state.",
+    )
+    without: list[str] = Field([], description="Devices, architectures or kinds (gpu, cpu) not to be used.")
+    only: list[str] = Field([], description="The only devices, architectures or kinds to be used.")
     max_instances_per_offer: int | None = Field(None, ge=1)
+    quotas: list[QuotaSection] = []
+    budget_usd_per_hour: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_kinds: int | None = Field(None, ge=1, description="Of instance types.")
+    min_zones: int = Field(0, ge=0, description="Zones with instances in them, at least.")
+    periods: list[PeriodSection] = Field(
+        [], description="Parts of a day or week, each with rates of its own."
+    )
+    objective: Literal["usd", "energy", "carbon", "accuracy", "latency"] = Field(
+        "usd", description="What is least, or best; accuracy and latency within the budget."
+    )
     packing_derating: Share = Field(
         0.1,
         ge=0,
@@ -135,9 +213,18 @@ class FleetSection(_Section):
     )
     catalog: str | None = Field(None, description="A folder that extends or replaces the shipped catalog.")
 
+    @model_validator(mode="after")
+    def _budget_for_the_best(self) -> Self:
+        if self.objective in ("accuracy", "latency") and self.budget_usd_per_hour is None:
+            raise ValueError(f"budget_usd_per_hour: missing; the best {self.objective} has no limit without")
+        names = [period.name for period in self.periods]
+        if len(set(names)) < len(names):
+            raise ValueError("periods: two have the same name")
+        return self
 
-class PlanFile(_Section):
-    """plan.yaml."""
+
+class ServedSection(_Section):
+    """What serves a workload: a model with its data, or imported profiles, and how it may be run."""
 
     model: str | None = Field(None, description="Path of the ONNX model.")
     imported: ImportedSection | None = Field(None, description="In place of a model: profiles of one.")
@@ -146,7 +233,6 @@ class PlanFile(_Section):
     )
     data: DataSection = Field(default_factory=lambda: DataSection.model_validate({}))
     accuracy: AccuracySection
-    workload: WorkloadSection
     candidates: list[CandidateSection] = Field(
         [], description="Further models for the same task: a distilled student, a smaller architecture."
     )
@@ -162,12 +248,9 @@ class PlanFile(_Section):
     threads: Literal["auto"] | list[Annotated[int, Field(ge=1)]] = Field(
         "auto", description="Threads of one replica; auto: powers of two up to this machine's cores."
     )
-    fleet: FleetSection = Field(default_factory=lambda: FleetSection.model_validate({}))
-    output: str = Field("plan", description="Output folder.")
-    profiles: str | None = Field(None, description="Profile store; defaults to `profiles` in the output.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> PlanFile:
+    def _one_source(self) -> Self:
         if self.model is None and self.imported is None:
             raise ValueError("model: missing; see planner schema plan")
         if self.imported is None:
@@ -189,3 +272,26 @@ class PlanFile(_Section):
         if not self.accuracy.declared:
             raise ValueError("accuracy.declared: missing; imported profiles need it for each variant")
         return self
+
+
+class ServiceSection(ServedSection):
+    """One of several workloads, with what serves it."""
+
+    workload: WorkloadSection
+
+
+class PlanFile(ServiceSection):
+    """plan.yaml for one workload."""
+
+    fleet: FleetSection = Field(default_factory=lambda: FleetSection.model_validate({}))
+    output: str = Field("plan", description="Output folder.")
+    profiles: str | None = Field(None, description="Profile store; defaults to `profiles` in the output.")
+
+
+class FleetFile(_Section):
+    """plan.yaml for several workloads that share a fleet."""
+
+    services: list[ServiceSection] = Field(min_length=1, description="Each as a plan.yaml for one workload.")
+    fleet: FleetSection = Field(default_factory=lambda: FleetSection.model_validate({}))
+    output: str = Field("plan", description="Output folder.")
+    profiles: str | None = Field(None, description="Profile store; defaults to `profiles` in the output.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.domain.problem import Period
 from planner.domain.quality import DeclaredAccuracy
 from planner.domain.workload import FleetLimits, Workload
 
@@ -32,7 +33,10 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """plan.yaml as values. Paths are absolute; ``base`` is the file's folder."""
+    """One workload of a plan.yaml as values. Paths are absolute; ``base`` is the file's folder.
+
+    ``output`` is where its variants and their accuracy are kept; of several workloads each has its folder.
+    """
 
     path: Path
     base: Path
@@ -53,3 +57,28 @@ class Spec:
     output: Path
     profiles: Path
     imported: Imported | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """plan.yaml as values: the workloads that share a fleet, in the order of the file, and its limits.
+
+    ``periods``: none: one, that never ends. ``objective`` as in ``problem.Problem``. ``output`` is where
+    plan.json and the engines go.
+    """
+
+    path: Path
+    sha256: str
+    services: tuple[Spec, ...]
+    limits: FleetLimits
+    periods: tuple[Period, ...]
+    objective: str
+    packing_derating: float
+    catalog: Path | None
+    output: Path
+
+    @property
+    def only(self) -> Spec:
+        """The one workload. Raises ValueError where there are several."""
+        (spec,) = self.services
+        return spec
