@@ -30,7 +30,8 @@ from planner.backends import backend
 from planner.domain.progress import Step
 from planner.domain.quality import Quality
 from planner.domain.variant import Variant
-from planner.pipeline.inputs import Entry, Prepared, load_spec, prepare
+from planner.pipeline.inputs import Entry, Prepared, prepare
+from planner.spec import read_spec
 from planner.pipeline.steps import EVALUATION_BATCH, judge
 from planner.profiling.environment import usable_cores
 from planner.quality import assess, predict_all
@@ -79,7 +80,7 @@ class Row:
 
 def table(name: str) -> tuple[list[Row], str]:
     """The rows of one model, and a line about it."""
-    spec = load_spec(real_model(name) / "plan.yaml")
+    spec = read_spec(real_model(name) / "plan.yaml").only
     prepared = prepare(replace(spec, recipes=RECIPES))
     judged = judge(prepared, lambda step: _show(name, step))
     entry = prepared.main

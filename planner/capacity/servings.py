@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from planner.capacity.intervals import CapacityInterval, capacity_interval
 from planner.capacity.search import Capacity, capacity
@@ -13,21 +13,34 @@ from planner.domain.workload import Slo, Workload
 from planner.units import format_ms
 
 Service = dict[int, tuple[int, ...]]
+Slices = tuple[int, int]
 
 
 def servings(
-    workload: Workload, profiles: Iterable[Profile], packing_derating: float, device: str
+    workload: Workload,
+    profiles: Iterable[Profile],
+    packing_derating: float,
+    device: str,
+    among: str = "",
+    quality: Callable[[str], float | None] = lambda variant: None,
 ) -> tuple[list[Serving], list[Rejection]]:
     """A candidate for each variant, thread count and largest batch size that was measured in full.
 
     ``packing_derating`` stretches the service times where more replicas share an instance than were
     measured side by side. ``device`` is what the candidates are priced as. What holds the SLO at no rate is
-    a rejection.
+    a rejection. ``among`` and ``quality`` as for ``serving``, the latter by variant.
     """
     accepted, rejected = [], []
     for group in _groups(profiles):
         for count in range(1, len(group) + 1):
-            made = serving(workload, tuple(group[:count]), packing_derating, device)
+            made = serving(
+                workload,
+                tuple(group[:count]),
+                packing_derating,
+                device,
+                among=among,
+                quality=quality(group[0].configuration.variant),
+            )
             if made.capacity_rps > 0:
                 accepted.append(made)
             else:
@@ -35,9 +48,11 @@ def servings(
     return accepted, rejected
 
 
-def candidate_id(largest: Configuration, device: str) -> str:
-    """What a candidate is called, by its largest batch size and what it is priced as."""
-    return f"{largest.variant}/{largest.backend}/{device}/t{largest.threads}/b{largest.batch_size}"
+def candidate_id(largest: Configuration, device: str, slices: Slices | None = None, among: str = "") -> str:
+    """What a candidate is called, by its largest batch size and what it is priced as, or its slice."""
+    where = device if slices is None else largest.device
+    name = f"{largest.variant}/{largest.backend}/{where}/t{largest.threads}/b{largest.batch_size}"
+    return f"{among}/{name}" if among else name
 
 
 def service_times(profiles: Iterable[Profile], stretch: float = 1.0) -> Service:
@@ -69,9 +84,19 @@ def _groups(profiles: Iterable[Profile]) -> list[list[Profile]]:
 
 
 def serving(
-    workload: Workload, profiles: tuple[Profile, ...], packing_derating: float, device: str
+    workload: Workload,
+    profiles: tuple[Profile, ...],
+    packing_derating: float,
+    device: str,
+    slices: Slices | None = None,
+    among: str = "",
+    quality: float | None = None,
 ) -> Serving:
     """One replica of the largest batch size among ``profiles`` (one for each size up to it, ascending).
+
+    ``slices``: compute and memory slices of ``device`` that it takes, where that is divided by MIG.
+    ``among``: the workload's name, where there are others. ``quality``: what it counts in a mean over all
+    requests.
 
     The candidate takes the lower end of the capacity's interval, less the headroom; its capacity where
     replicas are packed is lowered in the same proportion.
@@ -84,7 +109,7 @@ def serving(
     certain = ends.low_rps / measured.rate_rps if measured.rate_rps > 0 else 0.0
     usable = certain * (1.0 - slo.headroom)
     candidate = Candidate(
-        id=candidate_id(largest, device),
+        id=candidate_id(largest, device, slices, among),
         workload=workload.name,
         variant=largest.variant,
         backend=largest.backend,
@@ -95,6 +120,9 @@ def serving(
         capacity_rps=measured.rate_rps * usable,
         side_by_side=largest.replicas,
         packed_capacity_rps=packed.rate_rps * usable,
+        slices=slices,
+        quality=quality,
+        latency_ns=measured.sojourn_percentile_ns if measured.rate_rps > 0 else None,
     )
     return Serving(
         candidate=candidate,

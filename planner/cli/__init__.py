@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import typer
 
-from planner.cli import catalog, devices, doctor, engines, init, plan, profile, profiles, schema, variants
+from planner.cli import (
+    catalog,
+    devices,
+    doctor,
+    engines,
+    init,
+    plan,
+    profile,
+    profiles,
+    schema,
+    solve,
+    variants,
+)
 
 app = typer.Typer(
     name="planner",
@@ -18,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("plan")(plan.plan)
+app.command("solve")(solve.solve)
 app.command("init")(init.init)
 app.command("variants")(variants.variants)
 app.command("profile")(profile.profile)

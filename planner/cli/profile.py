@@ -18,6 +18,7 @@ def profile(
         metavar="ADDRESS",
         help="Measure on every kind of device of this Ray cluster; `local` starts one here.",
     ),
+    workload: str | None = typer.Option(None, "--workload", help="Which one, where there are several."),
     json: bool = typer.Option(False, "--json", help="Print the profiles as JSON on stdout."),
 ) -> None:
     """Make the variants and measure their latency, here or on a cluster; nothing is planned."""
@@ -25,9 +26,9 @@ def profile(
     from planner.cli import render
     from planner.cli.progress import on_stderr
 
-    loaded = pipeline.load_spec(spec, output)
+    loaded = pipeline.service_of(pipeline.load_spec(spec, output), workload)
     with on_stderr() as progress:
-        prepared = pipeline.prepare(loaded)
+        prepared = pipeline.prepare(loaded, elsewhere=ray is not None)
         judged = pipeline.judge(prepared, progress)
         if ray is None:
             campaign = pipeline.profile(prepared, judged, progress)

@@ -114,14 +114,20 @@ def merge(
     other: Path = typer.Argument(
         ..., help="The profile store to take from, such as one from another machine."
     ),
+    trust: bool = typer.Option(
+        False, "--trust", help="Take its TensorRT engines too: they are code, from whoever built them."
+    ),
     json: bool = JSON,
 ) -> None:
     """Add another store's profiles: of two of the same thing, the one with more samples stays."""
     from planner.cli import render_profiles as render
+    from planner.pipeline import take_engines
     from planner.store import ProfileStore
     from planner.store import merge as merge_stores
 
-    (render.merged_json if json else render.merged)(merge_stores(ProfileStore(store), other))
+    merged = merge_stores(ProfileStore(store), other)
+    engines = take_engines(store.resolve(), other.resolve(), trust)
+    (render.merged_json if json else render.merged)(merged, *engines)
 
 
 @app.command("prune")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from planner.pipeline import DryRun, Judged
     from planner.profiling.campaign import Campaign
     from planner.report import Engine, PlanReport
-    from planner.report.plan_json import FleetPart, VariantPart
+    from planner.report.plan_json import FleetPart, VariantPart, WorkloadPart
 
 WIDTH = 100
 
@@ -35,15 +35,15 @@ def console() -> Console:
 
 def plan(report: PlanReport, folder: Path) -> None:
     out = console()
-    slo = report.workload.slo
     out.print()
-    out.print(
-        f"[bold]{report.workload.name}[/]: {report.workload.rate_rps:g} requests/s, "
-        f"p{slo.percentile:g} within {slo.latency_ms:g} ms "
-        f"({slo.overhead_ms:g} ms overhead, {slo.budget_ms:g} ms for queue and inference, "
-        f"{slo.headroom:.0%} headroom)"
-    )
+    for workload in report.workloads:
+        out.print(_asked(workload))
     out.print(_fleet_table(report))
+    for bought in report.fleet.commitments:
+        out.print(
+            f"Committed: {bought.instances} × {escape(bought.offer_id)}, {format_usd(bought.usd_per_hour)}/h "
+            "in all periods"
+        )
     out.print(_cost_line("Plan", report.fleet, bold=True))
     if report.baseline.fleet is not None and report.baseline.saving is not None:
         line = _cost_line("Unoptimised (fp32, batch 1)", report.baseline.fleet)
@@ -58,27 +58,50 @@ def plan(report: PlanReport, folder: Path) -> None:
         out.print(
             f"[yellow]Not proven[/]: gap {proof.gap:.2%}, bound {format_usd(proof.bound_usd_per_hour)}/h"
         )
-    out.print((_declared_table if report.inputs.imported else _variants_table)(report.variants))
+    for workload in report.workloads:
+        if len(report.workloads) > 1:
+            out.print(f"[bold]{escape(workload.name)}[/]")
+        mine = [variant for variant in report.variants if variant.workload == workload.name]
+        out.print((_declared_table if workload.imported else _variants_table)(mine))
     stages: dict[str, int] = {}
     for rejection in report.rejections:
         stages[rejection.stage] = stages.get(rejection.stage, 0) + 1
     if stages:
         counted = ", ".join(f"{count} by {stage}" for stage, count in stages.items())
         out.print(f"Rejected: {counted} (reasons in plan.json)")
-    imported = report.inputs.imported
-    if imported is None:
+    imported = [workload.imported for workload in report.workloads if workload.imported]
+    for source in imported:
+        out.print(f"Nothing measured: {source.count} imported profiles of {source.model}.")
+    if len(imported) < len(report.workloads):
         out.print(_measured_line(report.measured_profiles, report.reused_profiles))
-    else:
-        out.print(f"Nothing measured: {imported.count} imported profiles of {imported.model}.")
     for note in report.notes:
         out.print(f"[yellow]Note:[/] {note}")
-    engines = "no engines" if imported else f"{len(report.engines)} engine(s)"
+    none = len(imported) == len(report.workloads)
+    engines = "no engines" if none else f"{len(report.engines)} engine(s)"
     out.print(f"Wrote {_shown(folder / 'plan.json')} and {engines} beside it.")
+
+
+def _asked(workload: WorkloadPart) -> str:
+    slo = workload.slo
+    rate = f"{workload.rate_rps:g} requests/s"
+    if workload.rates_rps:
+        rate = f"{min(workload.rates_rps.values()):.4g} to {rate}"
+    also = {"none": "", "instance": ", n+1", "zone": ", any zone may be lost"}[workload.redundancy]
+    return (
+        f"[bold]{escape(workload.name)}[/]: {rate}, "
+        f"p{slo.percentile:g} within {slo.latency_ms:g} ms "
+        f"({slo.overhead_ms:g} ms overhead, {slo.budget_ms:g} ms for queue and inference, "
+        f"{slo.headroom:.0%} headroom){also}"
+    )
 
 
 def _fleet_table(report: PlanReport) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    percentile = f"p{report.workload.slo.percentile:g}"
+    percentiles = {f"p{workload.slo.percentile:g}" for workload in report.workloads}
+    percentile = percentiles.pop() if len(percentiles) == 1 else "latency"
+    imported = {workload.name for workload in report.workloads if workload.imported}
+    if report.periods:
+        table.add_column("period")
     for header in ("buy", "instance", "where", "runs on each", "traffic", percentile, "USD/h"):
         right = header in ("buy", "traffic", percentile, "USD/h")
         table.add_column(header, justify="right" if right else "left", overflow="fold")
@@ -90,21 +113,25 @@ def _fleet_table(report: PlanReport) -> Table:
         for row, traffic in enumerate(placement.traffic):
             candidate = candidates[traffic.candidate_id]
             threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
+            name = f"{candidate.workload} " if len(report.workloads) > 1 else ""
             runs = (
-                f"{traffic.replicas_per_instance} × {candidate.variant}"
+                f"{traffic.replicas_per_instance} × {name}{candidate.variant}"
                 f"{f' on {candidate.backend}' if several else ''}, {threads}, "
                 f"batch ≤ {candidate.max_batch_size}"
             )
             marks = [
-                *(["imported"] if report.inputs.imported else []),
+                *(["imported"] if candidate.workload in imported else []),
                 *(["extrapolated"] if placement.extrapolated else []),
             ]
             if marks:
                 runs += f" ({', '.join(marks)})"
             table.add_row(
+                *([placement.period if row == 0 else ""] if report.periods else []),
                 f"{placement.instances} ×" if row == 0 else "",
                 f"{offer.provider} {offer.instance_type}" if row == 0 else "",
-                f"{offer.region}, {offer.purchase}" if row == 0 else "",
+                f"{placement.zone or offer.region}, {f'{offer.purchase} {offer.term}'.strip()}"
+                if row == 0
+                else "",
                 runs,
                 f"{traffic.share:.0%}",
                 f"{traffic.predicted_sojourn_ms:.3g} ms",
@@ -287,10 +314,20 @@ def dry_run_json(work: DryRun) -> str:
     )
 
 
+STATUS = {
+    "measured": "measured",
+    "built-ahead": "built ahead of time, unmeasured",
+    "to-build": "yet to be built there",
+}
+
+
 def engines(found: list[Engine]) -> None:
     out = console()
     for engine in found:
-        out.print(f"{engine.variant}, {engine.backend}: {_shown(engine.path)}, sha256 {engine.sha256}")
+        what = f"{engine.variant} on {engine.device}, {engine.backend}, {STATUS[engine.status]}"
+        out.print(f"{what}: {_shown(engine.path)}, sha256 {engine.sha256}")
+        if engine.build:
+            out.print(f"  build it there with: {engine.build}", highlight=False)
     out.print(f"{len(found)} engine(s), each the one in the manifest.")
 
 
@@ -314,7 +351,7 @@ def offers(found: tuple[Offer, ...]) -> None:
             offer.provider,
             offer.instance_type,
             offer.region,
-            offer.purchase,
+            f"{offer.purchase} {offer.term}".strip(),
             f"{offer.device_count:g} × {offer.device}" if offer.device_count else offer.device,
             str(offer.vcpus),
             "unknown" if offer.memory_bytes is None else format_bytes(offer.memory_bytes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ def profile(found: Profile) -> None:
     if found.memory_bytes:
         out.print(f"memory {format_bytes(found.memory_bytes)}")
     out.print(f"environment {found.environment.id}: {escape(_described(found.environment))}")
+    for line in _conditions(found):
+        out.print(line)
     if found.source:
         out.print(f"[yellow]imported[/] from {escape(found.source)}")
     table = _table("statistic", "value", f"{CONFIDENCE:.0%} interval, distribution-free")
@@ -190,7 +192,7 @@ def imported_json(found: tuple[Profile, ...], store: Path) -> None:
     _json({"imported": len(found), "sources": sorted({p.source for p in found}), "store": str(store)})
 
 
-def merged(found: Merged) -> None:
+def merged(found: Merged, engines_taken: int, engines_left: int) -> None:
     out = console()
     for line in found.conflicts:
         out.print(f"[red]conflict[/]: {escape(line)}")
@@ -201,9 +203,16 @@ def merged(found: Merged) -> None:
         f"identical, {len(found.kept)} longer already, {len(found.conflicts)} conflicts, "
         f"{len(found.unreadable)} unreadable"
     )
+    if engines_taken:
+        out.print(f"{engines_taken} TensorRT engines taken")
+    if engines_left:
+        out.print(
+            f"{engines_left} TensorRT engines left there: an engine is code; "
+            "--trust takes those measured on a GPU of the catalog"
+        )
 
 
-def merged_json(found: Merged) -> None:
+def merged_json(found: Merged, engines_taken: int, engines_left: int) -> None:
     _json(
         {
             "added": [str(path) for path in found.added],
@@ -212,6 +221,8 @@ def merged_json(found: Merged) -> None:
             "kept": [str(path) for path in found.kept],
             "conflicts": list(found.conflicts),
             "unreadable": list(found.unreadable),
+            "engines_taken": engines_taken,
+            "engines_left": engines_left,
         }
     )
 
@@ -268,6 +279,31 @@ def _described(environment: Environment) -> str:
     if environment.cpu_model:
         where = f"{environment.cpu_model}, {environment.cores} threads, {where}"
     return f"{where}; {libraries}" if libraries else where
+
+
+def _conditions(one: Profile) -> Iterator[str]:
+    """What the machine told of itself meanwhile, as far as it did."""
+    told = one.conditions
+    if one.foreign_load is not None:
+        yield f"load of other processes up to {one.foreign_load:.0%}"
+    if told.drift:
+        yield f"[yellow]drift[/]: not settled, the last turn's median is {told.drift:+.0%} from the first's"
+    if told.throttled:
+        yield f"[yellow]throttled[/]: {escape(', '.join(told.throttled))}"
+    energies = [
+        f"{joules:.3g} J by {whose}"
+        for joules, whose in (
+            (one.gpu_joules_per_request, "the GPU"),
+            (one.cpu_joules_per_request, "the CPU packages"),
+        )
+        if joules is not None
+    ]
+    if energies:
+        yield f"energy per request: {', '.join(energies)}"
+    ranges = ((told.gpu_clock_mhz, "MHz"), (told.gpu_temperature_c, "°C"), (told.gpu_power_w, "W"))
+    seen = [f"{of[0]:.0f} to {of[1]:.0f} {unit}" for of, unit in ranges if of is not None]
+    if seen:
+        yield f"GPU {', '.join(seen)}"
 
 
 def _mean_ns(one: Profile) -> float | None:
@@ -345,6 +381,14 @@ def _profile_json(one: Profile) -> dict[str, Any]:
         "mean_ms": _ms(_mean_ns(one)),
         **{f"p{level:g}_ms": _ms(_percentile_ns(one, level)) for level in SHOWN},
         "memory_bytes": one.memory_bytes or None,
+        "foreign_load": one.foreign_load,
+        "drift": one.conditions.drift,
+        "throttled": None if one.conditions.throttled is None else list(one.conditions.throttled),
+        "cpu_joules_per_request": one.cpu_joules_per_request,
+        "gpu_joules_per_request": one.gpu_joules_per_request,
+        "gpu_clock_mhz": one.conditions.gpu_clock_mhz,
+        "gpu_temperature_c": one.conditions.gpu_temperature_c,
+        "gpu_power_w": one.conditions.gpu_power_w,
         "taken_at": one.taken_at or None,
     }
 

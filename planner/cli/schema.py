@@ -13,15 +13,20 @@ from planner.cli.errors import exit_codes
 class Format(StrEnum):
     plan = "plan"
     report = "report"
+    problem = "problem"
 
 
 @exit_codes
 def schema(
-    format: Format = typer.Argument(..., help="plan: plan.yaml; report: plan.json."),
+    format: Format = typer.Argument(
+        ..., help="plan: plan.yaml; report: plan.json; problem: for `planner solve`."
+    ),
 ) -> None:
     """Print the JSON Schema of a file format."""
     if format is Format.plan:
         from planner.spec import json_schema
-    else:
+    elif format is Format.report:
         from planner.report import json_schema
+    else:
+        from planner.optimize import json_schema
     typer.echo(json.dumps(json_schema(), indent=2))

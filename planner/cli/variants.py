@@ -13,6 +13,7 @@ from planner.cli.errors import exit_codes
 def variants(
     spec: Path = typer.Argument(..., metavar="PLAN.YAML", help="What to serve, how fast and how well."),
     output: Path | None = typer.Option(None, "--output", "-o", help="Output folder; overrides the file's."),
+    workload: str | None = typer.Option(None, "--workload", help="Which one, where there are several."),
     json: bool = typer.Option(False, "--json", help="Print the variants as JSON on stdout."),
 ) -> None:
     """Make the variants and measure their accuracy; nothing is profiled or planned."""
@@ -20,7 +21,7 @@ def variants(
     from planner.cli import render
     from planner.cli.progress import on_stderr
 
-    loaded = pipeline.load_spec(spec, output)
+    loaded = pipeline.service_of(pipeline.load_spec(spec, output), workload)
     with on_stderr() as progress:
         prepared = pipeline.prepare(loaded)
         judged = pipeline.judge(prepared, progress)

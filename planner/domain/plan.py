@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from planner.domain.device import Device
 from planner.domain.model import Model
 from planner.domain.offer import Offer
-from planner.domain.problem import Candidate, Placement, Rejection, Solution
+from planner.domain.problem import Candidate, Period, Placement, Rejection, Solution
 from planner.domain.profile import Environment, Profile
 from planner.domain.quality import Quality
 from planner.domain.variant import Variant
@@ -39,11 +40,12 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The accuracy of a variant, as ``backend`` computes it."""
+    """The accuracy of a variant, as ``backend`` computes it; ``workload``: which one's it is."""
 
     variant: Variant
     backend: str
     quality: Quality
+    workload: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,44 @@ class ImportedProfiles:
     sha256: str
     model: str
     profiles: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """Where the profiles of a device and backend come from that is not the planning machine's CPU.
+
+    ``here``: a device of the planning machine all the same; otherwise they were taken elsewhere.
+    """
+
+    device: str
+    priced_as: str
+    backend: str
+    environment: Environment
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """A file that was built of a variant for a device of this machine, where its backend loads no ONNX.
+
+    ``device`` is the catalog's.
+    """
+
+    variant_sha256: str
+    backend: str
+    device: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A workload of a plan, and what serves it: a model, or ``imported`` profiles and none."""
+
+    workload: Workload
+    model: Model | None
+    calibration: DataDigest | None
+    evaluation: DataDigest | None
+    imported: ImportedProfiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +130,23 @@ class Margin:
 class Plan:
     """Everything in plan.json; ``notes`` are what the reader must know before trusting it.
 
-    Model, data, environment and device are those of this machine's run; a plan from ``imported`` profiles has
-    none of them.
+    Environment and device are those of this machine's run; a plan from imported profiles has neither.
     """
 
     created_at: str
     planner_version: str
     spec_sha256: str
     catalog_sha256: str
-    model: Model | None
-    calibration: DataDigest | None
-    evaluation: DataDigest | None
-    workload: Workload
+    services: tuple[Planned, ...]
+    periods: tuple[Period, ...]
+    objective: str
     limits: FleetLimits
     packing_derating: float
     environment: Environment | None
     device: Device | None
     device_note: str
     judgements: tuple[Judgement, ...]
-    """The baseline's first."""
+    """Of each workload the baseline's first."""
     servings: tuple[Serving, ...]
     rejections: tuple[Rejection, ...]
     offers_considered: int
@@ -122,7 +160,8 @@ class Plan:
     measured: int
     reused: int
     notes: tuple[str, ...]
-    imported: ImportedProfiles | None = None
+    taken_in: tuple[TakenIn, ...] = ()
+    built: tuple[BuiltEngine, ...] = ()
 
 
 def replica_rates(placement: Placement) -> tuple[tuple[str, float], ...]:

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+from planner.domain.conditions import NOT_TOLD, Conditions
 from planner.domain.order_statistics import nearest_rank
 from planner.domain.published import Published
 from planner.errors import SupportError
@@ -96,6 +97,7 @@ class Profile:
     source: str = ""
     """Where the figures come from; empty: measured by the planner, here or on another machine."""
     published: Published | None = None
+    conditions: Conditions = NOT_TOLD
 
     def __post_init__(self) -> None:
         if bool(self.samples_ns) == (self.published is not None):
@@ -118,6 +120,16 @@ class Profile:
     def judged_ns(self) -> tuple[int, ...]:
         """The samples to promise by: the fresh ones where there are any; being chosen flatters the rest."""
         return self.samples_ns[-self.fresh :] if self.fresh else self.samples_ns
+
+    @property
+    def cpu_joules_per_request(self) -> float | None:
+        """Of all CPU packages of the machine; None where not readable."""
+        return _per_request(self.conditions.cpu_joules, self.configuration.batch_size)
+
+    @property
+    def gpu_joules_per_request(self) -> float | None:
+        """None where it did not run on a GPU, or that does not tell."""
+        return _per_request(self.conditions.gpu_joules, self.configuration.batch_size)
 
     def percentile_ns(self, percentile: float) -> int:
         """The empirical percentile (nearest rank), or the published one.
@@ -151,6 +163,10 @@ class Profile:
                 f"{given}; ask for one of those"
             )
         return known[percentile]
+
+
+def _per_request(joules: float | None, batch_size: int) -> float | None:
+    return None if joules is None else joules / batch_size
 
 
 def imported_environment(source: str, libraries: tuple[tuple[str, str], ...]) -> Environment:

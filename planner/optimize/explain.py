@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from planner.domain.offer import Offer
-from planner.domain.problem import Candidate, Placement, Problem, Solution
+from planner.domain.problem import ACCURACY, CARBON, ENERGY, LATENCY, Candidate, Placement, Problem, Solution
 from planner.errors import InfeasibleError
 from planner.optimize.patterns import replica_rate_rps
-from planner.optimize.solve import Solver, run_highs, solve
+from planner.optimize.program import Solver
+from planner.optimize.solve import run_highs, solve
 from planner.units import format_usd, usd_per_million_requests
 
 
@@ -60,7 +61,7 @@ def runner_up(
         )
 
     try:
-        other = solve(problem, time_limit_s, may_serve=not_the_winner, solver=solver)
+        other = solve(replace(problem, keep=None), time_limit_s, may_serve=not_the_winner, solver=solver)
     except InfeasibleError as error:
         reason = f"without {winner.candidate_id} on {winner.instance_type} there is no plan: {error}"
         return RunnerUp(winner, None, None, None, reason)
@@ -79,22 +80,33 @@ def baseline(
     """The cheapest plan of the candidates that ``keep`` admits; None where these cannot serve the demand."""
     kept = tuple(candidate for candidate in problem.candidates if keep(candidate))
     try:
-        return solve(replace(problem, candidates=kept), time_limit_s, solver=solver)
+        return solve(replace(problem, candidates=kept, keep=None), time_limit_s, solver=solver)
     except InfeasibleError:
         return None
 
 
+_AMOUNTS = {
+    ENERGY: "a power in W",
+    CARBON: "g of CO2 per hour",
+    ACCURACY: "a mean quality",
+    LATENCY: "a mean latency in ns",
+}
+
+
 def main_choice(problem: Problem, solution: Solution) -> Choice:
-    """The candidate and instance type with the largest flow; of equal ones, that with the smaller ids.
+    """The candidate and instance type with the largest flow, the mean over the periods; of equal ones, that
+    with the smaller ids.
 
     Where they run in several patterns or regions, the one with the largest flow is described.
     """
+    hours = {period.name: period.hours for period in problem.periods}
     offer_of = {offer.id: offer for offer in problem.offers}
     flows: dict[tuple[str, str, str], list[tuple[float, Placement]]] = defaultdict(list)
     for placement in solution.placements:
         offer = offer_of[placement.pattern.offer_id]
         for candidate_id, flow in placement.flow_rps:
-            flows[candidate_id, offer.provider, offer.instance_type].append((flow, placement))
+            weighed = flow * hours.get(placement.period, 1.0)
+            flows[candidate_id, offer.provider, offer.instance_type].append((weighed, placement))
     largest = min(flows, key=lambda key: (-sum(flow for flow, _ in flows[key]), key))
     _, placement = min(
         flows[largest], key=lambda pair: (-pair[0], pair[1].pattern.offer_id, pair[1].pattern.replicas)
@@ -120,7 +132,13 @@ def _choice(problem: Problem, candidate_id: str, offer: Offer, placement: Placem
 
 def _reason(best: Solution, other: Solution, winner: Choice, choice: Choice) -> str:
     extra = other.usd_per_hour - best.usd_per_hour
-    if extra > 0:
+    if other.amount is not None and best.amount is not None and other.amount != best.amount:
+        better = (other.amount > best.amount) == (best.objective == ACCURACY)
+        doubt = ": the plan is not proven optimal, allow more time" if better else ""
+        verdict = (
+            f"reaches {_AMOUNTS[best.objective]} of {other.amount:.4g} instead of {best.amount:.4g}{doubt}"
+        )
+    elif extra > 0:
         verdict = f"costs {format_usd(extra)} more per hour ({extra / best.usd_per_hour:+.1%})"
     elif extra == 0:
         verdict = "costs the same per hour, and comes after by kinds, instances or ids"

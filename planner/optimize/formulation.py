@@ -43,7 +43,8 @@ from operator import ge
 
 from planner.domain.problem import Candidate, Placement, Problem
 from planner.errors import PlannerError
-from planner.optimize.patterns import Column, replica_rate_rps
+from planner.optimize.patterns import Column, mean_latencies, replica_rate_rps
+from planner.optimize.program import Program, Row, Variable
 
 SHORTFALL = Fraction(1, 10**9)
 # Half of it goes to the solver; the rest is for the rounding in the sums of a pattern's capacities.
@@ -54,6 +55,7 @@ _BUILT_SHORTFALL = SHORTFALL / 2
 class Formulation:
     """Integers: ``prices[k]`` in ``usd``, ``capacities[k][w]`` and ``needs[w]`` in one unit per workload.
 
+    ``latencies[k]``: see ``patterns.mean_latencies``.
     Capacities are cut at the need, which loses nothing: one instance that serves a workload whole is enough.
     """
 
@@ -64,6 +66,7 @@ class Formulation:
     needs: tuple[int, ...]
     limit: int | None
     usd: Fraction
+    latencies: tuple[Fraction, ...]
 
     def cost(self, counts: Sequence[int]) -> int:
         return sum(price * count for price, count in zip(self.prices, counts, strict=True))
@@ -81,32 +84,6 @@ class Formulation:
         for column, count in zip(self.columns, counts, strict=True):
             used[column.offer.id] += count
         return max(used.values(), default=0) <= self.limit
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    name: str
-    integer: bool
-    upper: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """``low <= sum of coefficient x variable <= high``; None: no bound on that side."""
-
-    name: str
-    terms: tuple[tuple[str, float], ...]
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Minimise ``objective`` over variables that are 0 or more, subject to ``rows``."""
-
-    variables: tuple[Variable, ...]
-    objective: tuple[tuple[str, float], ...]
-    rows: tuple[Row, ...]
 
 
 def formulate(problem: Problem, columns: Sequence[Column]) -> Formulation:
@@ -133,7 +110,14 @@ def formulate(problem: Problem, columns: Sequence[Column]) -> Formulation:
     )
     prices = tuple(int(price / usd) for price in decimals)
     return Formulation(
-        workloads, tuple(columns), prices, capacities, integer_needs, problem.max_instances_per_offer, usd
+        workloads=workloads,
+        columns=tuple(columns),
+        prices=prices,
+        capacities=capacities,
+        needs=integer_needs,
+        limit=problem.max_instances_per_offer,
+        usd=usd,
+        latencies=tuple(mean_latencies(columns, {c.id: c for c in problem.candidates})),
     )
 
 
@@ -148,7 +132,10 @@ def reduced(formulation: Formulation) -> Formulation:
     """
     f = formulation
     ceiling = _some_cost(f)
-    order = sorted(range(len(f.columns)), key=lambda k: (f.prices[k], [-c for c in f.capacities[k]], k))
+    order = sorted(
+        range(len(f.columns)),
+        key=lambda k: (f.prices[k], [-c for c in f.capacities[k]], f.latencies[k], k),
+    )
     kept: list[int] = []
     for j in order:
         if not _beaten(f, j, kept, ceiling):
@@ -163,6 +150,7 @@ def only(formulation: Formulation, kept: Sequence[int]) -> Formulation:
         columns=tuple(formulation.columns[k] for k in kept),
         prices=tuple(formulation.prices[k] for k in kept),
         capacities=tuple(formulation.capacities[k] for k in kept),
+        latencies=tuple(formulation.latencies[k] for k in kept),
     )
 
 
@@ -238,6 +226,7 @@ def place(
             "the plan holds more instances of an offer than its limit allows, or fewer than none"
         )
     placements: list[Placement] = []
+    period = problem.periods[0].name if problem.periods else ""
     for column, count in sorted(used, key=lambda pair: pair[0].id):
         flows = tuple(
             (candidate_id, float(rate * count * rate_of[workload] / total[workload]))
@@ -246,7 +235,7 @@ def place(
             )
         )
         price = Fraction(repr(column.offer.usd_per_hour)) * count
-        placements.append(Placement(column.pattern, count, flows, float(price)))
+        placements.append(Placement(column.pattern, count, flows, float(price), period))
     cost = sum((Fraction(repr(column.offer.usd_per_hour)) * count for column, count in used), Fraction(0))
     return tuple(placements), cost
 

@@ -3,22 +3,29 @@
 An instance of an offer runs a *pattern*, a multiset of replicas of candidates made for its device:
 
 * CPU instances (``device_count`` 0) share ``vcpus`` hardware threads and ``memory_bytes``;
-* GPU instances run one replica on each whole accelerator, and share ``vcpus``.
+* GPU instances share ``vcpus`` and run one replica on each whole accelerator, or divide it by MIG
+  (``slices``).
 
 A replica takes its candidate's ``capacity_rps`` where the pattern holds nothing but that candidate and no
 more than ``side_by_side`` of it, else ``packed_capacity_rps``.
 
 Three reductions keep the list short, and none of them loses the optimum:
 
-1. *A candidate is dropped* where another one for the same workload and device needs no more threads and
-   memory, takes no less rate alone and packed, and was measured with as many side by side (of equals the
-   smaller id stays). Put the other in its place in any plan: all still fits, and serves no less.
-2. *A packing is dropped* where another one of the same offer takes no less of every workload. Put the
-   other in its place: the price is that of the instance, whatever it runs. So one workload needs one
-   packing per offer, and the worthiest is found without listing the others (``packing.best_filling``).
-3. *Of several workloads*, all but the last are packed in every way that no other way beats in rate and
-   use of the instance, and the last one fills what remains best. There are many ways on a large
-   instance: above ``MOST_PACKINGS`` the caller hears of it.
+1. *A candidate is dropped* where another one for the same workload and device needs no more threads, memory
+   and slices, takes no less rate alone and packed, of every class, was measured with as many side by side,
+   and is no worse in quality or latency where these count (of equals that of lower latency stays, then the
+   smaller id). Put the other in its place in any plan: all still fits, and serves no less and no worse.
+2. *A packing is dropped* where another one of the same offer takes no less on any axis (``supply``: in plain
+   problems one for each workload). Put the other in its place: the price is that of the instance, whatever
+   it runs. So one workload needs one packing per offer, and the worthiest is found without listing the
+   others (``packing.best_filling``).
+3. *Of several axes*, all candidates but those of the last group (a group shares its axes in one proportion)
+   are packed in every way that no other way beats in rate and use of the instance, and the last one fills
+   what remains best. There are many ways on a large instance: above ``MOST_PACKINGS`` the caller hears of it.
+
+They hold with every limit and demand of a problem: the offer, and with it price, zone, quotas and purchase,
+stays the same, and so does the number of instances. They hold for a fleet that survives the loss of an
+instance too: whichever is lost, each of those that remain takes no less than the one in whose place it came.
 
 What falls out for another reason (an unknown memory, half a GPU) is told by ``rejections``.
 """
@@ -27,12 +34,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 
 from planner.domain.offer import Offer
-from planner.domain.problem import Candidate, Pattern, Problem, Rejection
+from planner.domain.problem import GPU_SLICES, Candidate, Pattern, Problem, Rejection
 from planner.errors import CatalogError, InfeasibleError, InputError
 from planner.optimize.packing import (
     Item,
@@ -42,6 +50,8 @@ from planner.optimize.packing import (
     second_can_bind,
     unbeaten_fillings,
 )
+from planner.optimize.slices import Tenant, divisions, fit_together, most_on_one
+from planner.optimize.supply import Axes, axes_of, figures_by_offer, lacking, makes_sense, per_hour
 from planner.units import format_bytes
 
 MOST_PACKINGS = 2_000
@@ -54,7 +64,7 @@ MayServe = Callable[[Candidate, Offer], bool]
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """``replicas`` by candidate id, and the rate that they take of each of the problem's workloads."""
+    """``replicas`` by candidate id, and the rate that they take on each of the problem's axes."""
 
     replicas: tuple[tuple[str, int], ...]
     extrapolated: bool
@@ -63,10 +73,14 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One integer of the program: how many instances of ``offer`` run ``packing``."""
+    """One integer of the program: how many instances of ``offer`` run ``packing``.
+
+    ``zone`` is "" where nothing asks where they are.
+    """
 
     offer: Offer
     packing: Packing
+    zone: str = ""
 
     @property
     def pattern(self) -> Pattern:
@@ -76,6 +90,22 @@ class Column:
     def id(self) -> str:
         replicas = " + ".join(f"{count} x {candidate}" for candidate, count in self.packing.replicas)
         return f"{self.offer.id}: {replicas}"
+
+
+def mean_latencies(columns: Sequence[Column], candidate_of: Mapping[str, Candidate]) -> list[Fraction]:
+    """Of each column's replicas at full load, weighted by what they take; all 0 where one is unknown."""
+    if any(candidate_of[i].latency_ns is None for column in columns for i, _ in column.packing.replicas):
+        return [Fraction(0)] * len(columns)
+    found = []
+    for column in columns:
+        whole = weighed = Fraction(0)
+        for i, count in column.packing.replicas:
+            c = candidate_of[i]
+            rate = Fraction(replica_rate_rps(c, column.pattern)) * count
+            whole += rate
+            weighed += rate * Fraction(c.latency_ns or 0)
+        found.append(weighed / whole)
+    return found
 
 
 def replica_rate_rps(candidate: Candidate, pattern: Pattern) -> float:
@@ -94,8 +124,9 @@ def columns(problem: Problem, may_serve: MayServe = anywhere) -> tuple[Column, .
     Raises InfeasibleError naming a candidate, and CatalogError naming an offer, whose figures make no
     sense; InputError where there are more than ``MOST_COLUMNS``.
     """
-    by_device = _usable_candidates(problem)
-    workloads = tuple(sorted(demand.workload for demand in problem.demands))
+    by_device = usable_candidates(problem)
+    workloads = sorted(demand.workload for demand in problem.demands)
+    axes = axes_of(problem, (candidate for mine in by_device.values() for candidate in mine))
     known: dict[tuple[object, ...], tuple[Packing, ...]] = {}
     found: list[Column] = []
     for offer in sorted(problem.offers, key=lambda offer: offer.id):
@@ -110,7 +141,7 @@ def columns(problem: Problem, may_serve: MayServe = anywhere) -> tuple[Column, .
         # Many offers are the same machine in another region: pack it once.
         shape = (offer.device_count > 0, resources(offer), tuple(candidate.id for candidate in fitting))
         if shape not in known:
-            known[shape] = packings(offer, fitting, workloads)
+            known[shape] = packings(offer, fitting, axes)
         found.extend(Column(offer, packing) for packing in known[shape])
         if len(found) > MOST_COLUMNS:
             raise InputError(
@@ -120,13 +151,15 @@ def columns(problem: Problem, may_serve: MayServe = anywhere) -> tuple[Column, .
     return tuple(found)
 
 
-def packings(offer: Offer, candidates: Sequence[Candidate], workloads: Sequence[str]) -> tuple[Packing, ...]:
-    """Those packings of ``candidates``, all of which fit, that no other one beats in every workload."""
-    kept = undominated(candidates)
+def packings(offer: Offer, candidates: Sequence[Candidate], axes: Axes) -> tuple[Packing, ...]:
+    """Those packings of ``candidates``, all of which fit, that no other one beats on every axis."""
+    kept = undominated(candidates, axes)
     limits = resources(offer)
-    counted = _measured(kept, offer, limits) + _extrapolated(kept, offer, limits)
+    divided = offer.device_count > 0 and any(candidate.slices for candidate in kept)
+    fill = _divided if divided else _extrapolated
+    counted = _measured(kept, offer, limits) + fill(kept, offer, axes)
     candidate_of = {candidate.id: candidate for candidate in kept}
-    listed = {_packing(counts, candidate_of, workloads) for counts in counted}
+    listed = {packed(counts, candidate_of, axes) for counts in counted}
     unbeaten: list[Packing] = []
     for packing in sorted(listed, key=_preference):
         beaten = any(
@@ -138,16 +171,16 @@ def packings(offer: Offer, candidates: Sequence[Candidate], workloads: Sequence[
     return tuple(sorted(unbeaten, key=lambda packing: packing.replicas))
 
 
-def undominated(candidates: Iterable[Candidate]) -> list[Candidate]:
+def undominated(candidates: Iterable[Candidate], axes: Axes) -> list[Candidate]:
     """Reduction 1, by id. All candidates are for one device."""
 
-    def figures(c: Candidate) -> tuple[float, ...]:
-        return (-c.capacity_rps, -c.packed_capacity_rps, -c.side_by_side, c.threads, c.memory_bytes)
+    def order(c: Candidate) -> tuple[tuple[float, ...], float, str]:
+        return axes.figures(c), math.inf if c.latency_ns is None else c.latency_ns, c.id
 
-    kept: dict[str, list[tuple[tuple[float, ...], Candidate]]] = defaultdict(list)
-    for candidate in sorted(candidates, key=lambda c: (figures(c), c.id)):
-        mine = figures(candidate)
-        rivals = kept[candidate.workload]
+    kept: dict[tuple[str, ...], list[tuple[tuple[float, ...], Candidate]]] = defaultdict(list)
+    for candidate in sorted(candidates, key=lambda c: (c.workload, order(c))):
+        mine = axes.figures(candidate)
+        rivals = kept[axes.peers(candidate)]
         if not any(all(a <= b for a, b in zip(theirs, mine, strict=True)) for theirs, _ in rivals):
             rivals.append((mine, candidate))
     return sorted((c for rivals in kept.values() for _, c in rivals), key=lambda c: c.id)
@@ -176,14 +209,29 @@ def misfit(candidate: Candidate, offer: Offer) -> str | None:
     return None
 
 
+def fits(counts: dict[str, int], candidate_of: dict[str, Candidate], offer: Offer) -> bool:
+    """Whether so many replicas by candidate id fit one instance of ``offer`` together."""
+    mine = [(candidate_of[i], count) for i, count in counts.items()]
+    if any(c.device != offer.device or misfit(c, offer) is not None for c, _ in mine):
+        return False
+    if sum(c.threads * count for c, count in mine) > offer.vcpus:
+        return False
+    if offer.device_count > 0:
+        gpus = math.floor(offer.device_count)
+        return fit_together([(c.slices or GPU_SLICES, count) for c, count in mine], gpus)
+    return sum(c.memory_bytes * count for c, count in mine) <= (offer.memory_bytes or 0)
+
+
 def rejections(problem: Problem) -> tuple[Rejection, ...]:
-    """Candidates without capacity, devices without candidates, and offers that none of theirs fits into."""
-    by_device = _usable_candidates(problem)
-    found = [
-        Rejection("fleet", candidate.id, "its capacity is 0 rps")
-        for candidate in sorted(problem.candidates, key=lambda c: c.id)
-        if candidate.capacity_rps == 0
-    ]
+    """Candidates without capacity or a figure that counts, devices without candidates, and offers that none
+    of theirs fits into or whose figures are unknown."""
+    by_device = usable_candidates(problem)
+    found = []
+    for candidate in sorted(problem.candidates, key=lambda c: c.id):
+        reason = "its capacity is 0 rps" if candidate.capacity_rps == 0 else lacking(problem, candidate)
+        if reason is not None:
+            found.append(Rejection("fleet", candidate.id, reason))
+    figures = figures_by_offer(problem)
     offers_of: dict[str, list[Offer]] = defaultdict(list)
     for offer in sorted(problem.offers, key=lambda offer: offer.id):
         offers_of[offer.device].append(offer)
@@ -196,6 +244,8 @@ def rejections(problem: Problem) -> tuple[Rejection, ...]:
             reasons = [misfit(candidate, offer) for candidate in least_demanding(by_device[device])]
             if reasons[0] is not None and None not in reasons:
                 found.append(Rejection("fleet", offer.id, reasons[0]))
+            elif per_hour(problem, figures[offer.id]) is None:
+                found.append(Rejection("fleet", offer.id, f"its {problem.objective} per hour is unknown"))
     return tuple(found)
 
 
@@ -203,13 +253,17 @@ def least_demanding(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: (c.threads, c.memory_bytes, c.id))
 
 
-def _usable_candidates(problem: Problem) -> dict[str, tuple[Candidate, ...]]:
-    """Candidates with a capacity, of workloads that are asked for, by device."""
+def usable_candidates(problem: Problem) -> dict[str, tuple[Candidate, ...]]:
+    """Candidates with a capacity, and all figures that count, of workloads that are asked for, by device."""
     wanted = {demand.workload for demand in problem.demands}
     by_device: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(problem.candidates, key=lambda c: c.id):
         _check_figures(candidate)
-        if candidate.workload in wanted and candidate.capacity_rps > 0:
+        if (
+            candidate.workload in wanted
+            and candidate.capacity_rps > 0
+            and lacking(problem, candidate) is None
+        ):
             by_device[candidate.device].append(candidate)
     return {device: tuple(candidates) for device, candidates in by_device.items()}
 
@@ -221,6 +275,10 @@ def _check_figures(candidate: Candidate) -> None:
             raise InfeasibleError(
                 f"candidate {candidate.id}: {name} must be finite and 0 or more, got {rate}; measure it again"
             )
+    if not makes_sense(candidate):
+        raise InfeasibleError(
+            f"candidate {candidate.id}: the rates of its classes must be finite; measure it again"
+        )
     if packed > capacity:
         raise InfeasibleError(
             f"candidate {candidate.id}: packed_capacity_rps {packed:g} is above capacity_rps {capacity:g}; "
@@ -248,19 +306,45 @@ def _item(candidate: Candidate, offer: Offer) -> Item:
 
 def _measured(candidates: Sequence[Candidate], offer: Offer, limits: Resources) -> list[dict[str, int]]:
     """Each candidate by itself, as many as were measured side by side."""
-    return [{c.id: min(c.side_by_side, how_many_fit(_item(c, offer), limits))} for c in candidates]
+    return [{c.id: min(c.side_by_side, _most(c, offer, limits))} for c in candidates]
 
 
-def _extrapolated(candidates: Sequence[Candidate], offer: Offer, limits: Resources) -> list[dict[str, int]]:
+def _most(candidate: Candidate, offer: Offer, limits: Resources) -> int:
+    """Replicas of one candidate that fit an instance."""
+    if candidate.slices is None or offer.device_count == 0:
+        return how_many_fit(_item(candidate, offer), limits)
+    return min(limits[0] * most_on_one(candidate.slices), offer.vcpus // candidate.threads)
+
+
+def _divided(candidates: Sequence[Candidate], offer: Offer, axes: Axes) -> list[dict[str, int]]:
+    """As many replicas as find room on GPUs that may be divided (reduction 2)."""
+    mine = [c for c in candidates if c.packed_capacity_rps > 0]
+    tenants = [
+        Tenant(
+            c.slices or GPU_SLICES,
+            c.threads,
+            tuple((axis, share * c.packed_capacity_rps) for axis, share in axes.parts[c.id]),
+        )
+        for c in mine
+    ]
+    gpus, vcpus = resources(offer)
+    ways = divisions(tenants, gpus, vcpus, axes.count, MOST_PACKINGS)
+    if ways is None:
+        raise _too_many(offer, {c.workload for c in mine})
+    return [_by_id(mine, way) for way in ways if any(way)]
+
+
+def _extrapolated(candidates: Sequence[Candidate], offer: Offer, axes: Axes) -> list[dict[str, int]]:
     """As many replicas as fit, of any candidates that may be packed (reductions 2 and 3)."""
-    by_workload: dict[str, list[Candidate]] = defaultdict(list)
+    limits = resources(offer)
+    groups: dict[object, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         if candidate.packed_capacity_rps > 0:
-            by_workload[candidate.workload].append(candidate)
-    if not by_workload:
+            groups[candidate.workload, axes.parts[candidate.id]].append(candidate)
+    if not groups:
         return []
-    *others, last = by_workload.values()
-    items = {c.id: _item(c, offer) for group in by_workload.values() for c in group}
+    *others, last = groups.values()
+    items = {c.id: _item(c, offer) for group in groups.values() for c in group}
     if not second_can_bind(items.values(), limits):
         # What cannot run out need not be traded off, which leaves far fewer ways.
         items = {i: Item(item.first, 0, item.value) for i, item in items.items()}
@@ -268,7 +352,7 @@ def _extrapolated(candidates: Sequence[Candidate], offer: Offer, limits: Resourc
     for group in others:
         ways = unbeaten_fillings([items[c.id] for c in group], limits, MOST_PACKINGS)
         if ways is None:
-            raise _too_many(offer, by_workload)
+            raise _too_many(offer, {c.workload for c in candidates})
         extended = (
             (counts | _by_id(group, way.counts), (first - way.first, second - way.second))
             for counts, (first, second) in partial
@@ -277,7 +361,7 @@ def _extrapolated(candidates: Sequence[Candidate], offer: Offer, limits: Resourc
         )
         partial = list(islice(extended, MOST_PACKINGS + 1))
         if len(partial) > MOST_PACKINGS:
-            raise _too_many(offer, by_workload)
+            raise _too_many(offer, {c.workload for c in candidates})
     last_items = [items[c.id] for c in last]
     filled = [counts | _by_id(last, best_filling(last_items, room).counts) for counts, room in partial]
     return [counts for counts in filled if counts]
@@ -294,17 +378,17 @@ def _too_many(offer: Offer, workloads: Iterable[str]) -> InputError:
     )
 
 
-def _packing(counts: dict[str, int], candidate_of: dict[str, Candidate], workloads: Sequence[str]) -> Packing:
+def packed(counts: dict[str, int], candidate_of: dict[str, Candidate], axes: Axes) -> Packing:
     """The packing by definition: who shares an instance with whom decides on the rate."""
     replicas = tuple(sorted(counts.items()))
     alone = len(replicas) == 1 and replicas[0][1] <= candidate_of[replicas[0][0]].side_by_side
-    rates = dict.fromkeys(workloads, 0.0)
+    rates = [0.0] * axes.count
     for candidate_id, count in replicas:
         candidate = candidate_of[candidate_id]
-        rates[candidate.workload] += count * (
-            candidate.capacity_rps if alone else candidate.packed_capacity_rps
-        )
-    return Packing(replicas, not alone, tuple(rates.values()))
+        rate = candidate.capacity_rps if alone else candidate.packed_capacity_rps
+        for axis, share in axes.parts[candidate_id]:
+            rates[axis] += count * (rate * share)
+    return Packing(replicas, not alone, tuple(rates))
 
 
 def _preference(packing: Packing) -> tuple[object, ...]:

@@ -1,25 +1,23 @@
-"""Solves a problem to proven optimality with HiGHS. The only importer of pulp."""
+"""A problem in, a solution out: proven optimal, or the best found in time, or why there is none.
+
+Plain problems take the short way (``formulation``, ``ties``), all others that of ``fleet``, ``rows`` and
+``stages``.
+"""
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
-from importlib.metadata import version
 from time import perf_counter
 
-import pulp
-
-from planner.domain.problem import Problem, Solution
+from planner.domain.problem import ACCURACY, USD, Problem, Solution
 from planner.errors import InfeasibleError, PlannerError
-from planner.optimize.diagnosis import beyond_limit_together, check_limit, check_serveable
+from planner.optimize.diagnosis import beyond_limit_together, check_limit, check_serveable, in_the_way
+from planner.optimize.fleet import Fleet, fleet, fleet_columns
 from planner.optimize.formulation import (
     Formulation,
-    Program,
     build,
     build_least_limit,
     formulate,
@@ -28,77 +26,20 @@ from planner.optimize.formulation import (
     read,
     reduced,
 )
+from planner.optimize.highs import highs_version, run_highs
+from planner.optimize.keep import NoLongerError, present, saving
 from planner.optimize.patterns import MayServe, anywhere, columns
+from planner.optimize.program import FEASIBLE, INFEASIBLE, OPTIMAL, UNKNOWN, Answer, Solver
+from planner.optimize.stages import Reached, commitments, placements, solve_in_stages
+from planner.optimize.supply import is_plain
 from planner.optimize.ties import preferred
 
-OPTIMAL, FEASIBLE, INFEASIBLE, UNKNOWN = "optimal", "feasible", "infeasible", "unknown"
+__all__ = ["FEASIBLE", "OPTIMAL", "UNKNOWN", "Answer", "Solver", "run_highs", "solve"]
 
 # A gap no wider than the solver's own tolerances counts as closed.
 _CLOSED = Fraction(1, 10**6)
 # How often the solver may answer with a plan that serves too little by less than its own tolerance.
 _MOST_CUTS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a solver says: ``values`` by variable (none without a plan), ``bound`` on the objective."""
-
-    status: str
-    values: dict[str, float]
-    bound: float
-
-
-Solver = Callable[[Program, float], Answer]
-
-
-def run_highs(program: Program, time_limit_s: float) -> Answer:
-    """Minimise with HiGHS, on one thread and with its fixed seed: the same program gives the same answer.
-
-    ``sol_status`` is what tells an optimum from an incumbent: ``status`` is Optimal for both. The bound is
-    ``mip_dual_bound`` of HiGHS's info (https://ergo-code.github.io/HiGHS/stable/structures/structs/HighsInfo/).
-    """
-    # PuLP folds punctuation in names to "_", so that two of ours could collide: it gets numbers.
-    problem = pulp.LpProblem("fleet", pulp.LpMinimize)
-    variables = {
-        variable.name: problem.add_variable(
-            f"x{i}", 0, variable.upper, pulp.LpInteger if variable.integer else pulp.LpContinuous
-        )
-        for i, variable in enumerate(program.variables)
-    }
-    problem += pulp.LpAffineExpression([(variables[name], c) for name, c in program.objective])
-    for i, row in enumerate(program.rows):
-        total = pulp.LpAffineExpression([(variables[name], c) for name, c in row.terms])
-        if row.low is not None:
-            problem += total >= row.low, f"low{i}"
-        if row.high is not None:
-            problem += total <= row.high, f"high{i}"
-    with _interrupts_kept():
-        problem.solve(pulp.HiGHS(msg=False, timeLimit=time_limit_s, gapRel=0, threads=1))
-    status = {
-        pulp.LpSolutionOptimal: OPTIMAL,
-        pulp.LpSolutionIntegerFeasible: FEASIBLE,
-        pulp.LpSolutionInfeasible: INFEASIBLE,
-    }.get(problem.sol_status, UNKNOWN)
-    bound = float(problem.solverModel.getInfo().mip_dual_bound)
-    if status not in (OPTIMAL, FEASIBLE):
-        return Answer(status, {}, bound)
-    return Answer(status, {name: variable.value() for name, variable in variables.items()}, bound)
-
-
-@contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """An interrupt while the solver runs is raised after it: inside its callbacks it would be lost."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
 
 
 def solve(
@@ -109,14 +50,30 @@ def solve(
     solver: Solver = run_highs,
     break_ties: bool = True,
 ) -> Solution:
-    """The cheapest fleet, or the best found within the time limit (``proven`` tells).
+    """The best fleet, or the best found within the time limit (``proven`` tells).
 
-    ``may_serve`` keeps candidates from offers. Among equally cheap fleets the choice is that of ``ties``, or,
-    without ``break_ties``, the solver's.
+    ``may_serve`` keeps candidates from offers. Among equally good fleets the choice is that of ``ties`` or
+    ``stages``, or, without ``break_ties``, the solver's. The present plan (``Problem.keep``) stays unless
+    that saves more than asked for.
     Raises InfeasibleError naming what blocks every plan, or where the time is over before any was found;
     CatalogError for a price that is none; InputError where workloads share instances in too many ways.
     """
     start = perf_counter()
+    way = _plain if is_plain(problem) else _in_full
+    best = way(problem, start, time_limit_s, may_serve, solver, break_ties)
+    if problem.keep is not None:
+        best = _kept(problem, best, time_limit_s, solver)
+    return replace(best, solve_seconds=perf_counter() - start)
+
+
+def _plain(
+    problem: Problem,
+    start: float,
+    time_limit_s: float,
+    may_serve: MayServe,
+    solver: Solver,
+    break_ties: bool,
+) -> Solution:
     listed = columns(problem, may_serve)
     check_serveable(problem, listed)
     whole = formulate(problem, listed)
@@ -127,23 +84,103 @@ def solve(
     if answer.status == OPTIMAL and break_ties:
         counts, note = _untied(formulation, counts)
         notes += note
-    placements, cost = place(problem, formulation, counts)
+    found, cost = place(problem, formulation, counts)
     bound = _bound(formulation, answer, cost)
     proven = answer.status == OPTIMAL and bound == cost
     if not proven:
-        notes.append(
-            f"the time limit of {time_limit_s:g} s was over before the gap was closed; allow more time"
-        )
+        notes.append(_out_of_time(time_limit_s))
     return Solution(
-        placements=placements,
+        placements=found,
         usd_per_hour=float(cost),
         bound_usd_per_hour=float(bound),
         gap=float((cost - bound) / cost),
         proven=proven,
         solve_seconds=perf_counter() - start,
-        solver=f"HiGHS {version('highspy')} through PuLP {version('pulp')}",
+        solver=highs_version(),
         notes=tuple(notes),
+        commitments=commitments(problem, found),
     )
+
+
+def _in_full(
+    problem: Problem,
+    start: float,
+    time_limit_s: float,
+    may_serve: MayServe,
+    solver: Solver,
+    break_ties: bool,
+) -> Solution:
+    listed = fleet_columns(problem, may_serve)
+    check_serveable(problem, listed)
+    f = fleet(problem, listed)
+    reached = solve_in_stages(f, start + time_limit_s, solver, break_ties)
+    if reached is None:
+        raise in_the_way(f, start + time_limit_s, solver, may_serve)
+    notes = list(reached.notes)
+    amount, bound, cost = reached.amount, reached.bound, reached.cost
+    bound = max(bound, amount) if problem.objective == ACCURACY else min(max(bound, Fraction(0)), amount)
+    closed = abs(amount - bound) <= _CLOSED * abs(amount)
+    cost_bound = min(max(reached.cost_bound, Fraction(0)), cost)
+    if cost - cost_bound <= _CLOSED * cost:
+        cost_bound = cost
+    proven = reached.proven and closed
+    if not proven:
+        notes.append(_out_of_time(time_limit_s))
+    other = problem.objective != USD
+    placed = placements(f, reached.counts, reached.flows)
+    bound = amount if closed else bound
+    return Solution(
+        placements=placed,
+        usd_per_hour=float(cost),
+        bound_usd_per_hour=float(cost_bound),
+        gap=float(abs(amount - bound) / abs(amount)) if amount else 0.0,
+        proven=proven,
+        solve_seconds=perf_counter() - start,
+        solver=highs_version(),
+        notes=tuple(notes),
+        commitments=commitments(problem, placed),
+        objective=problem.objective,
+        amount=float(amount) if other else None,
+        amount_bound=float(bound) if other else None,
+    )
+
+
+def _kept(problem: Problem, best: Solution, time_limit_s: float, solver: Solver) -> Solution:
+    """The present plan, if it still holds and the best one is not better by more than asked for."""
+    assert problem.keep is not None
+    now_problem = replace(problem, keep=None)
+    try:
+        f, now = present(now_problem, problem.keep.placements, time_limit_s, solver)
+    except NoLongerError as error:
+        return replace(best, notes=(*best.notes, f"the present plan does not hold any more: {error}"))
+    amount = Fraction(best.usd_per_hour if best.amount is None else best.amount)
+    better = saving(problem, now.amount, amount)
+    # Rounding is no saving.
+    if better > Fraction(repr(problem.keep.least_saving)) + _CLOSED:
+        return best
+    return _as_kept(best, f, now, better)
+
+
+def _as_kept(best: Solution, f: Fleet, now: Reached, better: Fraction) -> Solution:
+    bound = best.bound_usd_per_hour if best.amount_bound is None else best.amount_bound
+    gap = abs(now.amount - Fraction(bound)) / abs(now.amount) if now.amount else Fraction(0)
+    placed = placements(f, now.counts, now.flows)
+    note = f"the present plan is kept: the best one found is better by {max(float(better), 0.0):.2%}"
+    return replace(
+        best,
+        placements=placed,
+        usd_per_hour=float(now.cost),
+        bound_usd_per_hour=min(best.bound_usd_per_hour, float(now.cost)),
+        gap=float(gap) if gap > _CLOSED else 0.0,
+        notes=(*best.notes, note),
+        commitments=commitments(f.problem, placed),
+        amount=None if best.amount is None else float(now.amount),
+        kept=True,
+    )
+
+
+def _out_of_time(time_limit_s: float) -> str:
+    return f"the time limit of {time_limit_s:g} s was over before the gap was closed; allow more time"
 
 
 def _solve_exactly(

@@ -4,8 +4,10 @@ Of the plans of least cost (over the columns that ``formulation.reduced`` keeps)
 
 1. fewer kinds, a kind being an offer running a pattern;
 2. then fewer instances;
-3. then the smaller ids of offers and patterns, compared in order;
-4. then more instances of the earlier ids.
+3. then the lower latency at full load, of an instance's replicas weighted by what they take, summed over the
+   instances (where every latency is known);
+4. then the smaller ids of offers and patterns, compared in order;
+5. then more instances of the earlier ids.
 
 Found by exact enumeration in integers: the number of kinds in the solver's plan is an upper bound, and a
 branch ends where even the best ratio of price to capacity among the columns left would exceed the cost.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from planner.optimize.formulation import Formulation
 
@@ -30,7 +33,7 @@ def preferred(formulation: Formulation, counts: Sequence[int]) -> tuple[int, ...
         for wanted in range(1, kinds + 1):
             best = min(search.plans(wanted), default=None)
             if best is not None:
-                _, chosen, fewer = best
+                _, _, chosen, fewer = best
                 found = [0] * len(counts)
                 for k, negative in zip(chosen, fewer, strict=True):
                     found[k] = -negative
@@ -44,8 +47,9 @@ class _TooManyError(Exception):
     """More steps than ``MOST_STEPS``."""
 
 
-# Instances, columns, and counts (negative: more of the earlier one comes first), in order of preference.
-_Plan = tuple[int, tuple[int, ...], tuple[int, ...]]
+# Instances, their latencies, columns, and counts (negative: more of the earlier one comes first), in order of
+# preference.
+_Plan = tuple[int, Fraction, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(slots=True)
@@ -121,7 +125,9 @@ class _Search:
             if all(count * c >= r for c, r in zip(f.capacities[k], rest, strict=True)):
                 instances = count - sum(fewer)
                 fewest[0] = min(fewest[0], instances)
-                yield instances, (*chosen, k), (*fewer, -count)
+                plan = (*chosen, k), (*fewer, -count)
+                latency = sum((f.latencies[i] * -n for i, n in zip(*plan, strict=True)), Fraction(0))
+                yield instances, latency, *plan
 
     def _allowed(self, k: int, count: int, chosen: tuple[int, ...], fewer: tuple[int, ...]) -> bool:
         f = self.formulation

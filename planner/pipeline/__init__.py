@@ -6,10 +6,12 @@ Each step takes the values of the one before, so that a command can stop after a
 """
 
 from planner.pipeline.dry_run import DryRun, dry_run
-from planner.pipeline.inputs import Prepared, load_spec, prepare
+from planner.pipeline.engines import take_engines
+from planner.pipeline.inputs import Prepared, prepare, service_of
 from planner.pipeline.machines import profile_cluster
 from planner.pipeline.planning import plan, publish
 from planner.pipeline.steps import Judged, judge, profile
+from planner.spec import read_spec as load_spec
 
 __all__ = [
     "DryRun",
@@ -23,4 +25,6 @@ __all__ = [
     "profile",
     "profile_cluster",
     "publish",
+    "service_of",
+    "take_engines",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from planner.catalog import Catalog
 from planner.domain.plan import Judgement
 from planner.domain.quality import AccuracyFloor
 from planner.domain.workload import Slo
-from planner.pipeline.inputs import Prepared
 from planner.profiling.campaign import Campaign
 from planner.units import format_ms
 
@@ -47,14 +49,13 @@ def blocked_by_slo(slo: Slo, campaign: Campaign) -> str:
     return f"nothing could be measured: {campaign.rejections[0].subject}: {campaign.rejections[0].reason}"
 
 
-def blocked_by_fleet(prepared: Prepared, left: int) -> str:
-    device = prepared.sold_as.device.name
-    selling = [offer for offer in prepared.catalog.offers if offer.device == device]
+def blocked_by_fleet(catalog: Catalog, devices: Collection[str], left: int) -> str:
+    selling = [offer for offer in catalog.offers if offer.device in devices]
     where = sorted({f"{o.provider} {o.region} ({o.purchase})" for o in selling})
     nearest = (
         f"offers with it: {', '.join(where)}" if where else "no offer in the catalog has it; add your own"
     )
     return (
-        f"the fleet limits leave {left} offers, none of them with {device}, which the profiles are of; "
-        f"{nearest}; widen fleet.providers, fleet.regions or fleet.purchase"
+        f"the fleet limits leave {left} offers, none of them with {' or '.join(sorted(devices))}, "
+        f"which the profiles are of; {nearest}; widen fleet.providers, fleet.regions or fleet.purchase"
     )

@@ -14,7 +14,7 @@ from planner.pipeline.imported import read_profiles
 from planner.pipeline.inputs import BACKEND, Prepared, environment_of, prepare, runs_on
 from planner.pipeline.steps import configurations
 from planner.profiling.bench import START_SECONDS
-from planner.spec import Imported, Spec
+from planner.spec import Fleet, Imported, Spec
 from planner.store import ProfileStore
 from planner.variants import recipe
 
@@ -34,8 +34,28 @@ class DryRun:
     output: Path
 
 
-def dry_run(spec: Spec) -> DryRun:
+def dry_run(fleet: Fleet) -> DryRun:
     """Count what would be made and measured, and time three inferences to say how long that takes."""
+    told = [_of_one(spec) for spec in fleet.services]
+    if len(told) == 1:
+        return told[0]
+    names = [spec.workload.name for spec in fleet.services]
+    return DryRun(
+        recipes=tuple(f"{n}/{r}" for n, one in zip(names, told, strict=True) for r in one.recipes),
+        configurations=tuple(
+            f"{n}: {c}" for n, one in zip(names, told, strict=True) for c in one.configurations
+        ),
+        stored=sum(one.stored for one in told),
+        samples_each=max(one.samples_each for one in told),
+        evaluation_samples=sum(one.evaluation_samples for one in told),
+        calibration_samples=sum(one.calibration_samples for one in told),
+        offers=max(one.offers for one in told),
+        seconds=sum(one.seconds for one in told),
+        output=fleet.output,
+    )
+
+
+def _of_one(spec: Spec) -> DryRun:
     if spec.imported is not None:
         return _of_imported(spec, spec.imported)
     prepared = prepare(spec)
@@ -46,13 +66,15 @@ def dry_run(spec: Spec) -> DryRun:
     ]
     grid = [
         configuration
-        for name in spec.backends
+        for place in prepared.places
+        for name in prepared.backends
+        if backend(name).runs_on == place.runs_on
         for configuration, _ in configurations(
-            prepared, [v for v in unmade if runs_on(recipe(v.recipe), (name,))], name
+            prepared, [v for v in unmade if runs_on(recipe(v.recipe), (name,))], name, place
         )
     ]
     models = {entry.model.sha256 for entry in prepared.entries}
-    environments = {name: environment_of(prepared, name) for name in spec.backends}
+    environments = {name: environment_of(prepared, name) for name in prepared.backends}
     stored = {
         _kind(p.configuration)
         for p in ProfileStore(spec.profiles).all()
@@ -62,7 +84,7 @@ def dry_run(spec: Spec) -> DryRun:
     missing = [c for c in grid if _kind(c) not in stored]
     seconds_each = _time_baseline(prepared)
     samples = samples_for(spec.workload.slo.percentile)
-    judging = len({BACKEND, *spec.backends})
+    judging = len({BACKEND, *prepared.backends})
     inferences = sum(
         len(e.recipes) * (judging * e.evaluation.samples + e.calibration.samples) for e in prepared.entries
     )
@@ -98,10 +120,10 @@ def _of_imported(spec: Spec, imported: Imported) -> DryRun:
     )
 
 
-def _kind(configuration: Configuration) -> tuple[str, str, int, int]:
+def _kind(configuration: Configuration) -> tuple[str, str, str, int, int]:
     """What tells configurations apart before their variants are made."""
     c = configuration
-    return (c.variant, c.backend, c.batch_size, c.threads)
+    return (c.variant, c.device, c.backend, c.batch_size, c.threads)
 
 
 def _time_baseline(prepared: Prepared) -> float:

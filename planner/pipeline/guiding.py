@@ -1,29 +1,25 @@
 """Guided profiling of a plan: which measurements the cheapest fleet asks for, and what comes of them.
 
-``Market`` is the solver's side: what the cheapest fleet uses, for capacities known so far.
+``Market`` is the solver's side: what the best fleet uses, for capacities known so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 
-from planner.capacity import candidate_id, cannot_serve, capacity, capacity_interval, serving
+from planner.capacity import candidate_id, cannot_serve, capacity, capacity_interval
 from planner.domain.offer import Offer
 from planner.domain.plan import Serving
-from planner.domain.problem import Candidate, Problem, Rejection, Solution
-from planner.domain.profile import Configuration
-from planner.domain.progress import Progress
+from planner.domain.problem import ACCURACY, USD, Candidate, Problem, Rejection, Solution
 from planner.domain.variant import BASELINE_RECIPE
 from planner.domain.workload import Workload
 from planner.errors import InfeasibleError
 from planner.optimize import solve
+from planner.pipeline.asked import Asked
 from planner.pipeline.blocked import blocked_by_slo
-from planner.pipeline.inputs import Prepared
-from planner.pipeline.solution import problem_of
-from planner.pipeline.steps import Measurable
-from planner.profiling.bench import Bench
+from planner.pipeline.services import Service, Traits
 from planner.profiling.campaign import Campaign
 from planner.profiling.guided import (
     Bounded,
@@ -32,7 +28,8 @@ from planner.profiling.guided import (
     Guided,
     Level,
     Measures,
-    Service,
+    Optimum,
+    Times,
     all_choices,
     guide,
 )
@@ -46,7 +43,8 @@ class Found:
     """What may serve, and the proof that nothing else would be cheaper.
 
     ``servings``: all that was measured in full; ``used``: the ids of those that the optimum chose, by fresh
-    samples. ``bound_usd_per_hour`` holds for every candidate, measured or not.
+    samples, and of all that needs no measuring. ``bound_usd_per_hour`` holds for every candidate, measured or
+    not.
     """
 
     servings: tuple[Serving, ...]
@@ -61,7 +59,12 @@ class Found:
         return replace(problem, candidates=tuple(c for c in problem.candidates if c.id in self.used))
 
     def within(self, solution: Solution) -> Solution:
-        """The solution with the bound over all candidates in place of that over the confirmed ones."""
+        """The solution with the bound over all candidates in place of that over the confirmed ones.
+
+        Where something else than the price is optimised, that bound is the solution's own.
+        """
+        if solution.objective != USD:
+            return replace(solution, proven=solution.proven and self.proven)
         bound = min(solution.bound_usd_per_hour, self.bound_usd_per_hour)
         cost = solution.usd_per_hour
         if bound >= cost * (1 - CLOSED):
@@ -73,116 +76,123 @@ class Found:
 
 
 def optimum(
-    prepared: Prepared,
-    here: Measurable,
+    services: Sequence[Service],
+    asked: Asked,
     offers: tuple[Offer, ...],
     time_limit_s: float,
     exhaustive: bool,
-    progress: Progress,
 ) -> Found:
-    """Measure what the cheapest fleet depends on, everything if ``exhaustive``.
+    """Measure what the best fleet depends on, everything if ``exhaustive``.
 
     Raises InfeasibleError where no fleet serves, BackendError where nothing could be measured.
     """
-    spec, bench, slo = prepared.spec, here.bench, prepared.spec.workload.slo
-    device = prepared.sold_as.device.name
-    groups = {group.name: group for group in here.groups}
-    stretch = 1.0 + spec.packing_derating
+    by_group = {group.name: service for service in services for group in service.groups}
+    groups = {group.name: group for service in services for group in service.groups}
+    given = tuple(serving for service in services for serving in service.servings)
+    fixed = tuple(serving.candidate for serving in given)
+    if not groups:
+        return Found(given, frozenset(c.id for c in fixed), inf, True, (), ())
     market = Market(
-        spec.workload,
-        offers,
-        spec.limits.max_instances_per_offer,
-        groups,
-        lambda c: device,
-        lambda c: bench.profiles[c].memory_bytes if c in bench.profiles else 0,
-        time_limit_s,
+        asked, offers, groups, lambda group: by_group[group.name].traits(group), fixed, time_limit_s
     )
+    measures = {service.spec.workload.name: _measures(service) for service in services if service.here}
 
-    def capacity_rps(service: Service, largest: int) -> tuple[float, float]:
-        ends = capacity_interval(service, largest, slo.percentile, slo.budget_ns)
-        if ends.rate_rps <= 0:
-            return 0.0, 0.0
-        stretched = {b: tuple(round(ns * stretch) for ns in s) for b, s in service.items()}
-        packed = capacity(stretched, largest, slo.percentile, slo.budget_ns).rate_rps
-        return ends.low_rps, packed * ends.low_rps / ends.rate_rps
+    def of(group: Group) -> Measures:
+        return measures[by_group[group.name].spec.workload.name]
 
-    measures = Measures(lambda c: 0.0, bench.probe, bench.full, capacity_rps, slo.budget_ns, stretch)
-    always = all_choices(here.groups, measures) if exhaustive else _baselines(here)
-    solution: Solution | None = None
-
-    def used(bounds: Sequence[Bounded]) -> frozenset[Choice] | None:
-        nonlocal solution
-        solution, choices = market.optimum(bounds) or (None, None)
-        return choices
-
-    guided = guide(here.groups, measures, used, always=always)
+    every = list(groups.values())
+    always = all_choices(every, of) if exhaustive else _baselines(every)
+    guided = guide(every, of, market.optimum, always=always)
     failures = tuple(Rejection("profile", name, reason) for name, reason in guided.failed.items())
-    levels = {b.choice: b for b in guided.bounds}
-    servings = [
-        serving(
-            spec.workload,
-            tuple(bench.profiles[c] for c in groups[choice.group].prefix(choice.count)),
-            spec.packing_derating,
-            device,
-        )
-        for choice, bounded in levels.items()
+    measured = [
+        by_group[bounded.choice.group].serving(groups[bounded.choice.group].prefix(bounded.choice.count))
+        for bounded in guided.bounds
         if bounded.level >= Level.MEASURED
     ]
-    if solution is None or guided.used is None:
-        raise InfeasibleError(_blocked(prepared, bench, servings, failures, market, guided.bounds))
+    if guided.optimum is None:
+        raise InfeasibleError(_blocked(services, measured, failures, market, guided.bounds))
     ids = {choice: candidate.id for choice, candidate in market.candidates(guided.bounds)}
+    left_out = _left_out(guided, market, measured, {s.spec.workload.name: s.spec.workload for s in services})
     return Found(
-        tuple(s for s in servings if s.candidate.capacity_rps > 0),
-        frozenset(ids[choice] for choice in guided.used),
-        solution.bound_usd_per_hour,
-        solution.proven,
-        (*failures, *_left_out(guided, groups, market, servings, spec.workload)),
+        (*given, *(s for s in measured if s.candidate.capacity_rps > 0)),
+        frozenset((*(ids[choice] for choice in guided.optimum.used), *(c.id for c in fixed))),
+        guided.optimum.bound_usd_per_hour,
+        guided.optimum.proven,
+        (*failures, *left_out),
         tuple(_spared(guided, groups)),
     )
 
 
-def _baselines(here: Measurable) -> list[Choice]:
+def _measures(service: Service) -> Measures:
+    assert service.here is not None
+    bench, slo = service.here.bench, service.spec.workload.slo
+    stretch = 1.0 + service.spec.packing_derating
+
+    def most_rps(times: Times, largest: int) -> tuple[float, float]:
+        rate = capacity(times, largest, slo.percentile, slo.budget_ns).rate_rps
+        if rate <= 0:
+            return 0.0, 0.0
+        stretched = {b: tuple(round(ns * stretch) for ns in s) for b, s in times.items()}
+        return rate, capacity(stretched, largest, slo.percentile, slo.budget_ns).rate_rps
+
+    def capacity_rps(times: Times, largest: int) -> tuple[float, float]:
+        ends = capacity_interval(times, largest, slo.percentile, slo.budget_ns)
+        rate, packed = most_rps(times, largest)
+        return ends.low_rps, packed * ends.low_rps / rate if rate > 0 else 0.0
+
+    return Measures(
+        floor_ns=lambda c: 0.0,
+        probe=lambda group: bench.probe(group, slo.budget_ns),
+        sample=bench.sample,
+        full=bench.full,
+        capacity_rps=capacity_rps,
+        most_rps=most_rps,
+        budget_ns=slo.budget_ns,
+    )
+
+
+def _baselines(groups: Iterable[Group]) -> list[Choice]:
     """fp32, one request at a time: what savings are counted from."""
     return [
         Choice(group.name, 1)
-        for group in here.groups
+        for group in groups
         if group.configurations[0].variant == BASELINE_RECIPE and group.configurations[0].batch_size == 1
     ]
 
 
 def _blocked(
-    prepared: Prepared,
-    bench: Bench,
-    servings: Sequence[Serving],
+    services: Sequence[Service],
+    measured: Sequence[Serving],
     failures: tuple[Rejection, ...],
     market: Market,
     bounds: Sequence[Bounded],
 ) -> str:
-    """Why no fleet serves: nothing holds the SLO, or the fleet's limits do not allow enough of it."""
-    if any(b.capacity_rps > 0 for b in bounds):
+    """Why no fleet serves: nothing holds a workload's SLO, or the limits do not allow enough of it."""
+    able = {candidate.workload for candidate in market.problem(bounds).candidates}
+    unable = next((s for s in services if s.spec.workload.name not in able), None)
+    if unable is None:
         try:
             solve(market.problem(bounds), market.time_limit_s, break_ties=False)
         except InfeasibleError as error:
             return str(error)
-    full = tuple(p for s in servings for p in s.profiles)
-    campaign = Campaign(full, tuple(bench.profiles.values()), failures, 0, 0)
-    return blocked_by_slo(prepared.spec.workload.slo, campaign)
+    service = unable or services[0]
+    name = service.spec.workload.name
+    full = tuple(p for s in measured if s.candidate.workload == name for p in s.profiles)
+    probes = tuple(service.here.bench.profiles.values()) if service.here else ()
+    campaign = Campaign(full, probes, (*failures, *service.rejections), 0, 0)
+    reason = blocked_by_slo(service.spec.workload.slo, campaign)
+    return f"workload {name}: {reason}" if len(services) > 1 else reason
 
 
 def _left_out(
-    guided: Guided,
-    groups: Mapping[str, Group],
-    market: Market,
-    servings: Sequence[Serving],
-    workload: Workload,
+    guided: Guided, market: Market, measured: Sequence[Serving], workloads: Mapping[str, Workload]
 ) -> Iterator[Rejection]:
-    by_id = {s.candidate.id: s for s in servings}
+    by_id = {s.candidate.id: s for s in measured}
     for bounded in guided.bounds:
-        largest = groups[bounded.choice.group].prefix(bounded.choice.count)[-1]
-        name = candidate_id(largest, market.device(largest))
+        name = market.name(bounded.choice)
         if name in by_id:
             if by_id[name].candidate.capacity_rps <= 0:
-                yield cannot_serve(by_id[name], workload)
+                yield cannot_serve(by_id[name], workloads[by_id[name].candidate.workload])
         elif bounded.capacity_rps <= 0:
             yield Rejection("profile", name, "holds the SLO at no rate, even at its fastest iteration")
         else:
@@ -198,7 +208,7 @@ def _left_out(
 
 def _spared(guided: Guided, groups: Mapping[str, Group]) -> Iterator[str]:
     measured = (b.choice for b in guided.bounds if b.level >= Level.MEASURED)
-    full = {c for choice in measured for c in groups[choice.group].prefix(choice.count)}
+    full = {(choice.group, c) for choice in measured for c in groups[choice.group].prefix(choice.count)}
     every = sum(len(group.configurations) for group in groups.values())
     if len(full) < every:
         yield (
@@ -209,55 +219,73 @@ def _spared(guided: Guided, groups: Mapping[str, Group]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What can be bought for a workload. ``device``: what a configuration is priced as; ``memory_bytes``: the
-    most that a replica is known to need, 0 where nothing is known yet."""
+    """What can be bought. ``fixed``: candidates besides those of the groups, for which there is nothing to
+    measure."""
 
-    workload: Workload
+    asked: Asked
     offers: tuple[Offer, ...]
-    max_instances_per_offer: int | None
     groups: Mapping[str, Group]
-    device: Callable[[Configuration], str]
-    memory_bytes: Callable[[Configuration], int]
+    traits: Callable[[Group], Traits]
+    fixed: tuple[Candidate, ...]
     time_limit_s: float
 
-    def optimum(self, bounds: Sequence[Bounded]) -> tuple[Solution, frozenset[Choice]] | None:
-        """The cheapest fleet for these capacities, one of several at random, and what it uses."""
+    def optimum(self, bounds: Sequence[Bounded]) -> Optimum | None:
+        """The best fleet for these capacities, one of several at random, and what it uses of the groups."""
         choices = {candidate.id: choice for choice, candidate in self.candidates(bounds)}
         try:
             solution = solve(self.problem(bounds), self.time_limit_s, break_ties=False)
         except InfeasibleError:
             return None
         used = frozenset(
-            choices[candidate] for p in solution.placements for candidate, _ in p.pattern.replicas
+            choices[candidate]
+            for p in solution.placements
+            for candidate, _ in p.pattern.replicas
+            if candidate in choices
         )
-        return solution, used
+        return Optimum(amount_of(solution), used, solution.bound_usd_per_hour, solution.proven)
 
     def problem(self, bounds: Sequence[Bounded]) -> Problem:
         candidates = (candidate for _, candidate in self.candidates(bounds))
-        return problem_of(self.workload, candidates, self.offers, self.max_instances_per_offer)
+        return self.asked.problem((*self.fixed, *candidates), self.offers)
 
     def candidates(self, bounds: Sequence[Bounded]) -> list[tuple[Choice, Candidate]]:
         return [(b.choice, self._candidate(b)) for b in bounds if b.capacity_rps > 0]
 
+    def name(self, choice: Choice) -> str:
+        """What the choice's candidate is called."""
+        group = self.groups[choice.group]
+        traits = self.traits(group)
+        return candidate_id(group.prefix(choice.count)[-1], traits.device, traits.slices, traits.among)
+
     def _candidate(self, bounded: Bounded) -> Candidate:
-        prefix = self.groups[bounded.choice.group].prefix(bounded.choice.count)
+        group = self.groups[bounded.choice.group]
+        prefix, traits = group.prefix(bounded.choice.count), self.traits(group)
         largest = prefix[-1]
-        device = self.device(largest)
         return Candidate(
-            id=candidate_id(largest, device),
-            workload=self.workload.name,
+            id=self.name(bounded.choice),
+            workload=traits.workload.name,
             variant=largest.variant,
             backend=largest.backend,
-            device=device,
+            device=traits.device,
             threads=largest.threads,
             max_batch_size=largest.batch_size,
-            memory_bytes=max(map(self.memory_bytes, prefix)),
-            capacity_rps=self._usable(bounded.capacity_rps),
+            memory_bytes=max(map(traits.memory_bytes, prefix)),
+            capacity_rps=_usable(bounded.capacity_rps, traits.workload),
             side_by_side=largest.replicas,
-            packed_capacity_rps=self._usable(bounded.packed_rps),
+            packed_capacity_rps=_usable(bounded.packed_rps, traits.workload),
+            slices=traits.slices,
+            quality=traits.quality,
         )
 
-    def _usable(self, rate_rps: float) -> float:
-        """Without headroom, and no more than there is to serve: the rest would change nothing."""
-        usable = rate_rps * (1.0 - self.workload.slo.headroom)
-        return min(usable, self.workload.rate_rps) if isfinite(usable) else self.workload.rate_rps
+
+def amount_of(solution: Solution) -> float:
+    """What a plan is chosen by, the less the better."""
+    if solution.objective == USD or solution.amount is None:
+        return solution.usd_per_hour
+    return -solution.amount if solution.objective == ACCURACY else solution.amount
+
+
+def _usable(rate_rps: float, workload: Workload) -> float:
+    """Without headroom, and no more than there is to serve: the rest would change nothing."""
+    usable = rate_rps * (1.0 - workload.slo.headroom)
+    return min(usable, workload.rate_rps) if isfinite(usable) else workload.rate_rps

@@ -1,36 +1,26 @@
-"""A plan from profiles that were measured elsewhere, or published: nothing is made, measured or deployed."""
+"""A workload by profiles that were measured elsewhere, or published: nothing is made or measured."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from planner.capacity import servings
-from planner.catalog import Catalog, check_limits, load, matches
+from planner.catalog import Catalog
 from planner.domain.offer import Offer
-from planner.domain.plan import ImportedProfiles, Judgement, Plan, Serving
-from planner.domain.problem import Problem, Rejection, Solution
+from planner.domain.plan import ImportedProfiles, Judgement, Planned, Serving
+from planner.domain.problem import Rejection
 from planner.domain.profile import Profile
-from planner.domain.progress import Progress, Step, silent
+from planner.domain.progress import Progress, Step
 from planner.domain.quality import AccuracyFloor, Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import InfeasibleError, SpecError
-from planner.optimize import baseline, rejections, solve
 from planner.pipeline.blocked import blocked_by_slo
-from planner.pipeline.solution import (
-    is_baseline,
-    margins,
-    problem_of,
-    second_best,
-    solution_notes,
-    unserved,
-    used_offers,
-)
+from planner.pipeline.services import Service, quality_of
+from planner.pipeline.solution import why_not_sold
 from planner.profiling.campaign import Campaign
 from planner.quality import metric
 from planner.spec import Imported, Spec
@@ -38,9 +28,6 @@ from planner.store import ProfileStore, locate, profiles_of, writable_folder
 
 DECLARED = "declared"
 """In place of the backend that computed the outputs which an accuracy is of."""
-
-
-NOT_SERVED = "no imported profile that can serve on this device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,71 +38,39 @@ class Usable:
     rejections: tuple[Rejection, ...]
 
 
-def plan_imported(
+def imported_service(
     spec: Spec,
     imported: Imported,
-    progress: Progress = silent,
-    time_limit_s: float = 60.0,
-    now: datetime | None = None,
-) -> Plan:
-    """The cheapest fleet for ``spec`` by imported profiles. Raises InfeasibleError where there is none."""
-    catalog = load(spec.catalog)
-    check_limits(catalog, spec.limits)
+    catalog: Catalog,
+    offers: Sequence[Offer],
+    several: bool,
+    progress: Progress,
+) -> Service:
+    """A workload by imported profiles. Raises InfeasibleError where none can serve it."""
     source, profiles = read_profiles(spec, imported)
-    offers = [offer for offer in catalog.offers if matches(offer, spec.limits)]
     judgements = judge(spec, imported)
-    usable = _usable(spec, imported, catalog, offers, judgements, profiles)
+    usable = _usable(spec, imported, catalog, list(offers), judgements, profiles)
     writable_folder(spec.output)
-    accepted, refused = _servings(spec, usable, progress)
-    problem = problem_of(
-        spec.workload, (s.candidate for s in accepted), offers, spec.limits.max_instances_per_offer
-    )
-    progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
-    solution = solve(problem, time_limit_s)
-    unoptimised = baseline(problem, is_baseline)
-    second = second_best(problem, solution)
-    progress(Step("solving", "", 1, 1))
-    solutions = [s for s in (solution, unoptimised, second.solution) if s]
-    return Plan(
-        created_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
-        planner_version=version("planner"),
-        spec_sha256=spec.sha256,
-        catalog_sha256=catalog.digest,
-        model=None,
-        calibration=None,
-        evaluation=None,
-        workload=spec.workload,
-        limits=spec.limits,
-        packing_derating=spec.packing_derating,
-        environment=None,
-        device=None,
-        device_note="",
+    accepted, refused = _servings(spec, usable, judgements, several, progress)
+    return Service(
+        spec=spec,
+        planned=Planned(
+            spec.workload,
+            model=None,
+            calibration=None,
+            evaluation=None,
+            imported=ImportedProfiles(
+                name=imported.profiles,
+                sha256=_digest(source),
+                model=profiles[0].configuration.model,
+                profiles=len(profiles),
+            ),
+        ),
         judgements=judgements,
+        rejections=(*usable.rejections, *refused),
+        notes=lambda used: _notes(imported, used),
         servings=tuple(accepted),
-        rejections=(
-            *usable.rejections,
-            *refused,
-            *unserved(problem, offers, NOT_SERVED),
-            *rejections(problem),
-        ),
-        offers_considered=len(problem.offers),
-        offers=used_offers(problem, solutions),
-        solution=solution,
-        margins=margins(spec, accepted, solutions),
-        baseline=unoptimised,
-        baseline_note="fp32, one request at a time, on the cheapest offer for it"
-        if unoptimised
-        else "no imported profile of fp32 at batch 1 that could serve this workload",
-        runner_up=second,
-        measured=0,
-        reused=0,
-        notes=tuple(_notes(spec, imported, accepted, solution, problem)),
-        imported=ImportedProfiles(
-            name=imported.profiles,
-            sha256=_digest(source),
-            model=profiles[0].configuration.model,
-            profiles=len(profiles),
-        ),
+        several=several,
     )
 
 
@@ -163,7 +118,9 @@ def judge(spec: Spec, imported: Imported) -> tuple[Judgement, ...]:
             higher_is_better=sign > 0,
             source=declared.source,
         )
-        found.append(Judgement(Variant(declared.variant, "", Path(), "", 0), DECLARED, quality))
+        found.append(
+            Judgement(Variant(declared.variant, "", Path(), "", 0), DECLARED, quality, spec.workload.name)
+        )
     return tuple(found)
 
 
@@ -200,7 +157,8 @@ def _usable(
 ) -> Usable:
     """Rejects, in this order: variants below the floor, profiles that cannot be used, devices not sold."""
     floor = spec.workload.floor
-    held = {j.variant.name for j in judgements if floor.shortfall(j.quality) <= 0}
+    average = spec.workload.floor_on_average
+    held = {j.variant.name for j in judgements if average or floor.shortfall(j.quality) <= 0}
     declared = {j.variant.name for j in judgements}
     rejected = [_below_floor(floor, j) for j in judgements if j.variant.name not in held]
     variants = sorted({profile.configuration.variant for profile in profiles})
@@ -220,7 +178,7 @@ def _usable(
     for device, of_device in by_device.items():
         name = sold_as[device]
         if not any(offer.device == name for offer in offers):
-            rejected.append(Rejection("fleet", device, _why_not_sold(name, catalog)))
+            rejected.append(Rejection("fleet", device, why_not_sold(name, catalog)))
             continue
         on_cpu = catalog.device(name).kind == "cpu"
         reasons = {profile: _unusable(profile, spec, on_cpu) for profile in of_device}
@@ -254,14 +212,6 @@ def _sold_as(spec: Spec, imported: Imported, catalog: Catalog, devices: set[str]
     return names
 
 
-def _why_not_sold(name: str, catalog: Catalog) -> str:
-    if name not in {device.name for device in catalog.devices}:
-        return f"the catalog has no device {name}; say in imported.sold_as which of its devices it is"
-    if any(offer.device == name for offer in catalog.offers):
-        return "no offer with it within the fleet limits; widen providers, regions or purchase"
-    return "no offer in the catalog has it; add your own with fleet.catalog"
-
-
 def _unusable(profile: Profile, spec: Spec, on_cpu: bool) -> str:
     """Why a profile cannot serve; empty where it can."""
     asked = spec.workload.slo.percentile
@@ -291,11 +241,20 @@ def _dominated(profiles: list[Profile]) -> dict[Profile, str]:
     return reasons
 
 
-def _servings(spec: Spec, usable: Usable, progress: Progress) -> tuple[list[Serving], list[Rejection]]:
+def _servings(
+    spec: Spec, usable: Usable, judgements: tuple[Judgement, ...], several: bool, progress: Progress
+) -> tuple[list[Serving], list[Rejection]]:
+    workload = spec.workload
+
+    def quality(variant: str) -> float | None:
+        return quality_of(workload, judgements, variant, DECLARED)
+
     accepted, refused = [], []
     for done, (device, profiles) in enumerate(usable.by_device):
         progress(Step("capacity", device, done, len(usable.by_device)))
-        of_device, not_serving = servings(spec.workload, profiles, spec.packing_derating, device)
+        of_device, not_serving = servings(
+            workload, profiles, spec.packing_derating, device, workload.name if several else "", quality
+        )
         accepted += of_device
         refused += not_serving
     progress(Step("capacity", "", len(usable.by_device), len(usable.by_device)))
@@ -332,11 +291,8 @@ def _blocked_by_floor(floor: AccuracyFloor, judgements: tuple[Judgement, ...], v
     )
 
 
-def _notes(
-    spec: Spec, imported: Imported, accepted: list[Serving], solution: Solution, problem: Problem
-) -> Iterator[str]:
-    used = {i for p in solution.placements for i, _ in p.pattern.replicas}
-    profiles = [p for s in accepted if s.candidate.id in used for p in s.profiles]
+def _notes(imported: Imported, used: Collection[Serving]) -> Iterator[str]:
+    profiles = [p for s in used for p in s.profiles]
     sources: dict[str, dict[str, None]] = {}
     for profile in profiles:
         sources.setdefault(profile.source, {})[profile.configuration.device] = None
@@ -348,11 +304,10 @@ def _notes(
             "Of some profiles only percentiles are known: each time is taken to be the next percentile's, "
             "and those beyond the last are assumed (docs/profiles.md)."
         )
-    bought = {serving.candidate.device for serving in accepted if serving.candidate.id in used}
+    bought = {serving.candidate.device for serving in used}
     for device, name in imported.sold_as:
         if name in bought:
             yield f"Figures of {device} are taken to hold for {name} (imported.sold_as)."
-    yield from solution_notes(spec, solution, problem)
 
 
 def _digest(source: Path) -> str:

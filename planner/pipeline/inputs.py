@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from planner.backends import backend
-from planner.backends.base import CPU
 from planner.catalog import Catalog, CpuMatch, check_limits, load, local_cpu, match_cpu, sold_as
 from planner.domain.model import BoundInput, Model
 from planner.domain.profile import Environment
 from planner.domain.variant import BASELINE_RECIPE
 from planner.errors import DataError, SpecError
-from planner.profiling.environment import local_environment
+from planner.pipeline.places import Place, places
+from planner.profiling.environment import local_environment, usable_cores
 from planner.quality import Dataset, Metric, load_data, metric, overlap, random_data
-from planner.spec import RANDOM_DATA, Entrant, Spec, read_spec
+from planner.spec import RANDOM_DATA, Entrant, Fleet, Spec
 from planner.store import writable_folder
 from planner.variants import Recipe, auto_recipes, bind, index_ranges, read_model, recipe
 
@@ -49,44 +48,57 @@ class Prepared:
     """What the catalog prices this CPU as: the same device, or the nearest with offers."""
     environment: Environment
     """With every library of the run; a profile's has those of its own backend, see ``environment_of``."""
+    places: tuple[Place, ...]
+    """Where it is measured here."""
 
     @property
     def main(self) -> Entry:
         """The model that plan.yaml is about; its fp32 variant is the baseline of all."""
         return self.entries[0]
 
-
-def load_spec(path: Path, output: Path | None = None) -> Spec:
-    """Read plan.yaml; ``output`` overrides its output folder."""
-    spec = read_spec(path)
-    if output is None:
-        return spec
-    folder = output.resolve()
-    inside = spec.profiles.is_relative_to(spec.output)
-    profiles = folder / spec.profiles.relative_to(spec.output) if inside else spec.profiles
-    return replace(spec, output=folder, profiles=profiles)
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Those of plan.yaml that run here. Of the others there are profiles from elsewhere."""
+        here = {place.runs_on for place in self.places}
+        return tuple(name for name in self.spec.backends if backend(name).runs_on in here)
 
 
-def prepare(spec: Spec) -> Prepared:
-    """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes."""
+def service_of(fleet: Fleet, workload: str | None) -> Spec:
+    """The workload of that name, or the only one. Raises SpecError that tells the names there are."""
+    names = [spec.workload.name for spec in fleet.services]
+    if workload is None and len(names) == 1:
+        return fleet.only
+    if workload not in names:
+        got = "" if workload is None else f", got {workload}"
+        raise SpecError(f"{fleet.path}: --workload: expected one of {', '.join(names)}{got}")
+    return fleet.services[names.index(workload)]
+
+
+def prepare(spec: Spec, elsewhere: bool = False) -> Prepared:
+    """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes.
+
+    ``elsewhere``: it is measured on other machines, so backends need not run here.
+    """
     if spec.imported is not None:
         raise SpecError(f"{spec.path}: imported: there is no model to make variants of; use planner plan")
     for name in spec.recipes or ():
         recipe(name)
-    libraries = _libraries(spec)
     measure = metric(spec.workload.floor.metric, spec.base)
     catalog = load(spec.catalog)
     check_limits(catalog, spec.limits)
+    identity = local_cpu()
+    cpu = match_cpu(identity, catalog)
+    priced = sold_as(cpu, identity, catalog)
+    here = places(spec, catalog, cpu, priced, usable_cores(), elsewhere)
+    libraries = _libraries(spec, here)
     models = [_model(entrant) for entrant in spec.entrants]
     writable_folder(spec.output)
     entries = tuple(
         _entry(spec, measure, entrant, *model) for entrant, model in zip(spec.entrants, models, strict=True)
     )
     _check_same_task(spec, entries)
-    identity = local_cpu()
-    cpu = match_cpu(identity, catalog)
     environment = local_environment(identity.name, cpu.device.architecture, identity.flags, libraries)
-    return Prepared(spec, measure, entries, catalog, cpu, sold_as(cpu, identity, catalog), environment)
+    return Prepared(spec, measure, entries, catalog, cpu, priced, environment, here)
 
 
 def environment_of(prepared: Prepared, backend_name: str) -> Environment:
@@ -99,19 +111,11 @@ def runs_on(made_by: Recipe, backends: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in backends if backend(name).family in made_by.backends)
 
 
-def _libraries(spec: Spec) -> tuple[tuple[str, str], ...]:
-    """Of the reference and of the backends asked for, all of which can run on this machine's CPU."""
-    for name in spec.backends:
-        try:
-            asked = backend(name)
-        except SpecError as error:
-            raise SpecError(f"{spec.path}: backends: {error}") from None
-        if asked.runs_on != CPU:
-            raise SpecError(
-                f"{spec.path}: backends: {name} runs on {asked.runs_on}, profiles are taken on this CPU; "
-                "name backends that run there (planner devices lists them)"
-            )
-    found = [library for name in (BACKEND, *spec.backends) for library in backend(name).libraries()]
+def _libraries(spec: Spec, here: tuple[Place, ...]) -> tuple[tuple[str, str], ...]:
+    """Of the reference and of the backends that run here."""
+    kinds = {place.runs_on for place in here}
+    running = [name for name in spec.backends if backend(name).runs_on in kinds]
+    found = [library for name in (BACKEND, *running) for library in backend(name).libraries()]
     return tuple(dict.fromkeys(found))
 
 

@@ -7,20 +7,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from planner.backends import backend
+from planner.backends.tensorrt import Order
 from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.variant import Variant
 from planner.errors import InputError
-from planner.pipeline.inputs import Prepared, runs_on
-from planner.pipeline.steps import Judged, configurations, feeds_for, run_elsewhere
+from planner.pipeline.engines import TENSORRT, order_of
+from planner.pipeline.inputs import Prepared
+from planner.pipeline.places import Place
+from planner.pipeline.steps import Judged, configurations, entry_of, feeds_for, run_elsewhere, runnable
 from planner.profiling.bench import Job
 from planner.profiling.campaign import Campaign
 from planner.profiling.cluster import Kind, Said, Slot, check_libraries, slots_of
 from planner.profiling.dispatch import profile_on
 from planner.profiling.ray import RayCluster, connected
 from planner.store import ProfileStore
-from planner.variants import recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +109,27 @@ def _jobs(
         prepared, {(v.entrant, c.batch_size) for grid in grids.values() for c, v in grid}
     ) as feeds:
         jobs = {
-            kind: [Job(c, v.path, feeds[v.entrant, c.batch_size]) for c, v in grid if c.threads <= kind.cores]
+            kind: [
+                Job(c, v.path, feeds[v.entrant, c.batch_size], build=_build(prepared, c, v))
+                for c, v in grid
+                if c.threads <= kind.cores
+            ]
             for kind, grid in grids.items()
         }
         yield jobs, rejections
 
 
+def _build(prepared: Prepared, configuration: Configuration, variant: Variant) -> Order | None:
+    if configuration.backend not in TENSORRT:
+        return None
+    return order_of(entry_of(prepared, variant), variant, prepared.spec)
+
+
 def _grid(prepared: Prepared, judged: Judged, kind: Kind) -> list[tuple[Configuration, Variant]]:
-    there = replace(
-        prepared,
-        cpu=replace(prepared.cpu, device=replace(prepared.cpu.device, name=kind.device)),
-        environment=replace(prepared.environment, cores=kind.cores),
-    )
-    grid = []
-    for name in _runnable(prepared, {kind.runs_on}):
-        runnable = [v for v in judged.serving(prepared, name) if runs_on(recipe(v.recipe), (name,))]
-        grid += configurations(there, runnable, name)
-    return grid
+    # What it is priced as is a plan's question.
+    there = Place(kind.device, prepared.cpu.device, "", kind.runs_on, kind.cores)
+    return [
+        found
+        for name in _runnable(prepared, {kind.runs_on})
+        for found in configurations(prepared, runnable(prepared, judged, name), name, there)
+    ]

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from planner.backends import Session, backend
-from planner.domain.plan import Judgement
+from planner.backends.base import CPU
+from planner.catalog import slice_of
+from planner.domain.plan import BuiltEngine, Judgement
 from planner.domain.problem import Rejection
-from planner.domain.profile import Configuration
+from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.quality import Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import BackendError, VariantError
+from planner.pipeline.engines import TENSORRT, engine_of, outputs_at
 from planner.pipeline.inputs import BACKEND, Entry, Prepared, environment_of, runs_on
+from planner.pipeline.places import Place
 from planner.pipeline.search import search_context
-from planner.profiling.bench import Bench, Job, group_jobs
+from planner.profiling.bench import Bench, Job, group_configurations, group_jobs
 from planner.profiling.campaign import Campaign, measure_all
 from planner.profiling.environment import usable_cores
 from planner.profiling.guided import Group
+from planner.profiling.recorded import Everywhere, Recorded
 from planner.quality import assess, predict_all, undecided
 from planner.spec import Spec
 from planner.store import ProfileStore, QualityStore
@@ -59,15 +64,24 @@ class Judged:
         """The variants that hold the accuracy floor on ``backend_name``, or on any backend (None), be it
         only the reference for want of one that runs them."""
         floor = prepared.spec.workload.floor
-        held = [j for j in self.deciding(prepared) if floor.shortfall(j.quality) <= 0]
-        named = [j.variant for j in held if backend_name in (None, j.backend)]
+        average = prepared.spec.workload.floor_on_average
+        held = [j for j in self.deciding(prepared) if average or floor.shortfall(j.quality) <= 0]
+        judge = None if backend_name is None else _judged_by(prepared, backend_name)
+        named = [j.variant for j in held if judge in (None, j.backend)]
         return list({variant.name: variant for variant in named}.values())
 
 
+def _judged_by(prepared: Prepared, backend_name: str) -> str:
+    """What judges a variant that is to serve on a backend: the backend itself, where it runs here."""
+    return backend_name if backend_name in prepared.backends else BACKEND
+
+
 def _decides(prepared: Prepared, judgement: Judgement) -> bool:
-    """Whether the variant may serve on the backend, or no backend runs it and the reference speaks for it."""
+    """Whether it speaks for a backend that runs the variant, or no backend does and it is the reference's."""
     backends = runs_on(recipe(judgement.variant.recipe), prepared.spec.backends)
-    return judgement.backend in backends or (not backends and judgement.backend == BACKEND)
+    return judgement.backend in {_judged_by(prepared, name) for name in backends} or (
+        not backends and judgement.backend == BACKEND
+    )
 
 
 def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
@@ -91,10 +105,11 @@ def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
     judgements = []
     for done, variant in enumerate(variants):
         progress(Step("accuracy", variant.name, done, len(variants)))
-        further = runs_on(recipe(variant.recipe), prepared.spec.backends)
+        further = runs_on(recipe(variant.recipe), prepared.backends)
         for backend_name in dict.fromkeys((BACKEND, *further)):
             try:
-                judgement = Judgement(variant, backend_name, judge_one(variant, backend_name))
+                quality = judge_one(variant, backend_name)
+                judgement = Judgement(variant, backend_name, quality, spec.workload.name)
             except (VariantError, BackendError) as error:
                 if variant is variants[0] and backend_name == BACKEND:
                     raise
@@ -103,7 +118,7 @@ def judge(prepared: Prepared, progress: Progress = silent) -> Judged:
                     break
                 continue
             judgements.append(judgement)
-            if _decides(prepared, judgement):
+            if _decides(prepared, judgement) and not spec.workload.floor_on_average:
                 rejections.extend(_below_floor(spec, judgement))
     progress(Step("accuracy", "", len(variants), len(variants)))
     return Judged(tuple(judgements), tuple(rejections))
@@ -165,14 +180,24 @@ class _Judge:
                 # What is measured against itself has lost nothing; that needs no samples to tell.
                 return replace(quality, drop=0.0, drop_low=0.0, drop_high=0.0)
             return quality
-        with backend(backend_name).load(variant.path, usable_cores()) as session:
-            outputs = self._predict(session, variant)
+        outputs = self._on_target(variant, backend_name)
         quality = assess(metric, outputs, reference, labels)
         on_reference = self(variant, BACKEND)
         if quality.value == on_reference.value and _same(outputs, self._reference(variant)):
             # Nothing but the order of sums differs: no reason to doubt more than on the reference.
             return on_reference
         return quality
+
+    def _on_target(self, variant: Variant, backend_name: str) -> list[np.ndarray]:
+        """By the very engine that would serve; one kind of device speaks for all that run it."""
+        prepared, entry = self._prepared, entry_of(self._prepared, variant)
+        runs = backend(backend_name).runs_on
+        place = next(place for place in prepared.places if place.runs_on == runs)
+        engine = engine_of(prepared, entry, variant, backend_name, place)
+        size = EVALUATION_BATCH
+        if backend_name in TENSORRT:
+            size = min(size, max(prepared.spec.batch_sizes))
+        return outputs_at(place, engine, backend_name, entry.evaluation, entry, size)
 
     def _reference(self, variant: Variant) -> list[np.ndarray]:
         if variant.name not in self._outputs:
@@ -220,37 +245,167 @@ def _below_floor(spec: Spec, judgement: Judgement) -> Iterator[Rejection]:
 
 @dataclass(frozen=True, slots=True)
 class Measurable:
-    """What can be measured here, in groups, with the bench to do it; and what cannot, with the reason."""
+    """What can be measured here, in groups, with the bench to do it; and what cannot, with the reason.
 
-    bench: Bench
+    ``bench`` also has the profiles that were taken elsewhere, of devices that are not here."""
+
+    bench: Everywhere
     groups: tuple[Group, ...]
     rejections: tuple[Rejection, ...]
+    priced_as: Mapping[str, str]
+    """By what profiles call a device, the catalog's name of it."""
+    slices: Mapping[str, tuple[int, int]]
+    """Of devices that are parts of what they are priced as: how many of its compute and memory slices."""
+    notes: tuple[str, ...] = ()
+    built: tuple[BuiltEngine, ...] = ()
 
 
 @contextmanager
-def measurable(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Iterator[Measurable]:
-    """Every configuration of the variants that hold the floor; its inputs exist until the context ends."""
+def measurable(
+    prepared: Prepared, judged: Judged, progress: Progress = silent, *, elsewhere: bool = True
+) -> Iterator[Measurable]:
+    """Every configuration of the variants that hold the floor; its inputs exist until the context ends.
+
+    ``elsewhere``: those included that other devices have full profiles of.
+    """
     spec, cores = prepared.spec, prepared.environment.cores
-    grid = []
-    for name in spec.backends:
-        serving = judged.serving(prepared, name)
-        grid += configurations(prepared, [v for v in serving if runs_on(recipe(v.recipe), (name,))], name)
-    too_wide = [
+    grid = [
+        (configuration, variant, place)
+        for place in prepared.places
+        for name in prepared.backends
+        if backend(name).runs_on == place.runs_on
+        for configuration, variant in configurations(prepared, runnable(prepared, judged, name), name, place)
+    ]
+    rejections = [
         Rejection("profile", c.describe(), f"this machine has {cores} cores to measure on")
-        for c, _ in grid
+        for c, _, _ in grid
         if c.threads > cores
     ]
-    environments = {name: environment_of(prepared, name) for name in spec.backends}
-    with feeds_for(prepared, {(v.entrant, c.batch_size) for c, v in grid}) as feeds:
-        jobs = [Job(c, v.path, feeds[v.entrant, c.batch_size]) for c, v in grid if c.threads <= cores]
-        bench = Bench(
-            jobs,
-            ProfileStore(spec.profiles),
-            lambda c: environments[c.backend],
-            spec.workload.slo.percentile,
-            progress=progress,
+    environments = {name: environment_of(prepared, name) for name in prepared.backends}
+    jobs = []
+    engine = _Engines(prepared)
+    with ExitStack() as stack:
+        feeds = stack.enter_context(feeds_for(prepared, {(v.entrant, c.batch_size) for c, v, _ in grid}))
+        for c, variant, place in grid:
+            if c.threads > cores:
+                continue
+            built = engine(variant, c.backend, place)
+            if built is not None:
+                jobs.append(Job(c, built, feeds[variant.entrant, c.batch_size], place.gpu))
+        bench = stack.enter_context(
+            Bench(
+                jobs,
+                ProfileStore(spec.profiles),
+                lambda c: environments[c.backend],
+                spec.workload.slo.percentile,
+                progress=progress,
+            )
         )
-        yield Measurable(bench, group_jobs(jobs), (*run_elsewhere(prepared, judged), *too_wide))
+        others = taken_elsewhere(prepared, judged) if elsewhere else Elsewhere((), {}, (), ())
+        names = {place.device: place.priced_as.name for place in prepared.places}
+        yield Measurable(
+            Everywhere(bench, Recorded(others.profiles, spec.workload.slo.percentile)),
+            (*group_jobs(jobs), *group_configurations(p.configuration for p in others.profiles)),
+            (*run_elsewhere(prepared, judged), *rejections, *engine.rejections, *others.rejections),
+            names | {device: parent for device, (parent, _) in others.devices.items()},
+            {place.device: place.slices for place in prepared.places if place.slices}
+            | {device: slices for device, (_, slices) in others.devices.items() if slices},
+            others.notes,
+            engine.built(),
+        )
+
+
+class _Engines:
+    """Each engine once, and those that could not be built."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._found: dict[tuple[str, str, str], Path | None] = {}
+        self.rejections: list[Rejection] = []
+
+    def __call__(self, variant: Variant, backend_name: str, place: Place) -> Path | None:
+        key = (variant.sha256, backend_name, place.device)
+        if key not in self._found:
+            entry = entry_of(self._prepared, variant)
+            try:
+                self._found[key] = engine_of(self._prepared, entry, variant, backend_name, place)
+            except BackendError as error:
+                subject = f"{variant.name} on {place.device}, {backend_name}"
+                self.rejections.append(Rejection("profile", subject, str(error)))
+                self._found[key] = None
+        return self._found[key]
+
+    def built(self) -> tuple[BuiltEngine, ...]:
+        shown = {p.device: p.device if p.slices else p.priced_as.name for p in self._prepared.places}
+        return tuple(
+            BuiltEngine(sha256, name, shown[device], path)
+            for (sha256, name, device), path in self._found.items()
+            if path is not None and name in TENSORRT
+        )
+
+
+def runnable(prepared: Prepared, judged: Judged, backend_name: str) -> list[Variant]:
+    """The variants that hold the floor on a backend, and that it runs."""
+    serving = judged.serving(prepared, backend_name)
+    return [v for v in serving if runs_on(recipe(v.recipe), (backend_name,))]
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Full profiles of devices that are not here, of one environment for each device and backend."""
+
+    profiles: tuple[Profile, ...]
+    devices: Mapping[str, tuple[str, tuple[int, int] | None]]
+    """By what profiles call it: the catalog's name, and the slices where it is a part of that."""
+    rejections: tuple[Rejection, ...]
+    notes: tuple[str, ...]
+
+
+def taken_elsewhere(prepared: Prepared, judged: Judged) -> Elsewhere:
+    """What the store holds of the variants that hold the floor, taken on other kinds of device."""
+    spec = prepared.spec
+    here = {place.device for place in prepared.places}
+    variants = {(name, v.sha256): v for name in spec.backends for v in runnable(prepared, judged, name)}
+    needed = samples_for(spec.workload.slo.percentile)
+    by_kind: dict[tuple[str, str], dict[Environment, list[Profile]]] = {}
+    for profile in ProfileStore(spec.profiles).all():
+        c = profile.configuration
+        variant = variants.get((c.backend, c.variant_sha256))
+        if (
+            profile.source
+            or c.device in here
+            or variant is None
+            or variant.name != c.variant
+            or c.batch_size not in spec.batch_sizes
+            or (spec.threads and backend(c.backend).runs_on == CPU and c.threads not in spec.threads)
+            or len(profile.samples_ns) < needed
+            or c.shapes != _shapes(entry_of(prepared, variant), c.batch_size)
+        ):
+            continue
+        by_kind.setdefault((c.device, c.backend), {}).setdefault(profile.environment, []).append(profile)
+    whole = {device.name for device in prepared.catalog.devices}
+    devices: dict[str, tuple[str, tuple[int, int] | None]] = {}
+    found, rejections, notes = [], [], []
+    for (device, name), environments in sorted(by_kind.items()):
+        part = slice_of(device, prepared.catalog)
+        if part is not None:
+            devices[device] = (part[0].name, part[1])
+        elif device in whole:
+            devices[device] = (device, None)
+        else:
+            reason = (
+                "there are profiles of it, and the catalog has no such device; add it to your own catalog"
+            )
+            rejections.append(Rejection("fleet", device, reason))
+            continue
+        chosen = max(environments, key=lambda e: (max(p.taken_at for p in environments[e]), e.id))
+        found += environments[chosen]
+        if len(environments) > 1:
+            notes.append(
+                f"Profiles of {device} with {name} were taken in {len(environments)} environments; "
+                f"the latest, {chosen.id}, is used (planner profiles compare shows how they differ)."
+            )
+    return Elsewhere(tuple(found), devices, tuple(rejections), tuple(notes))
 
 
 def run_elsewhere(prepared: Prepared, judged: Judged) -> list[Rejection]:
@@ -267,35 +422,42 @@ def run_elsewhere(prepared: Prepared, judged: Judged) -> list[Rejection]:
 
 def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> Campaign:
     """Measure everything that holds the floor and can serve here, or find it in the profile store."""
-    with measurable(prepared, judged, progress) as here:
+    with measurable(prepared, judged, progress, elsewhere=False) as here:
         campaign = measure_all(here.bench, here.groups, prepared.spec.workload.slo.budget_ns)
     return replace(campaign, rejections=(*here.rejections, *campaign.rejections))
 
 
 def configurations(
-    prepared: Prepared, variants: list[Variant], backend_name: str
+    prepared: Prepared, variants: list[Variant], backend_name: str, place: Place
 ) -> list[tuple[Configuration, Variant]]:
-    """The grid: variant x thread count x batch size, as many replicas at once as the cores hold."""
-    spec, cores = prepared.spec, prepared.environment.cores
+    """The grid: variant x thread count x batch size, as many replicas at once as the cores hold.
+
+    On a GPU one replica has it for itself; threads mean nothing there.
+    """
+    spec, on_cpu = prepared.spec, place.runs_on == CPU
     grid = []
     for variant in variants:
         entry = entry_of(prepared, variant)
         fixed = all(i.batch_axis is None for i in entry.inputs)
-        for threads in spec.threads or _powers_of_two(cores):
+        for threads in (spec.threads or _powers_of_two(place.cores)) if on_cpu else (1,):
             for batch_size in (1,) if fixed else spec.batch_sizes:
                 configuration = Configuration(
                     model_sha256=entry.model.sha256,
                     variant=variant.name,
                     variant_sha256=variant.sha256,
-                    device=prepared.cpu.device.name,
+                    device=place.device,
                     backend=backend_name,
                     batch_size=batch_size,
                     threads=threads,
-                    replicas=max(cores // threads, 1),
-                    shapes=tuple((i.name, i.shape_at(batch_size)) for i in entry.inputs),
+                    replicas=max(place.cores // threads, 1) if on_cpu else 1,
+                    shapes=_shapes(entry, batch_size),
                 )
                 grid.append((configuration, variant))
     return grid
+
+
+def _shapes(entry: Entry, batch_size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((i.name, i.shape_at(batch_size)) for i in entry.inputs)
 
 
 def _powers_of_two(cores: int) -> tuple[int, ...]:

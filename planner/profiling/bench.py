@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from math import ceil
+from itertools import takewhile
+from math import ceil, inf
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
+from planner.backends.tensorrt import Order
 from planner.domain.order_statistics import nearest_rank, percentile_interval
 from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.domain.progress import Progress, Step, silent
-from planner.profiling.guided import PROBE_ITERATIONS, Group, Samples
+from planner.profiling.guided import PROBE_ITERATIONS, SAMPLE_SHARE, Group, Samples, within
 from planner.profiling.replicas import Measurement, running
+from planner.profiling.turns import Turns
 from planner.store import ProfileStore
 
 ROUNDS = 4
@@ -23,26 +26,37 @@ ROUNDS = 4
 WITHIN = 0.05
 """Measuring stops when both ends of the percentile's 95 % interval are this close to it..."""
 SECONDS = 4.0
-"""...or when a configuration has had this long beyond what its percentile needs."""
+"""...or when a configuration has had this long beyond what its percentile needs.
+
+A configuration that drifts is not done: its oldest turn is left out and another one taken, up to as many
+times as there are turns. The profile tells what drift there still is then."""
 BUSY = 0.1
-"""Others may keep this share of the machine busy; a turn that met more is taken again..."""
+"""Others may keep this share of the machine busy; a turn that met more, or throttling, is taken again..."""
 REPEATS = 1
-"""...so often, and then kept: the profile tells the load."""
+"""...so often, and then kept: the profile tells the load, and what throttled."""
 START_SECONDS = 1.0
 """What starting and warming up the replicas takes, for estimates only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One configuration, the engine to load and an ``.npz`` with the inputs to feed it."""
+    """One configuration, the engine to load and an ``.npz`` with the inputs to feed it.
+
+    ``gpu``: the UUID of the one to run on; empty where that is no GPU. ``build``: what TensorRT is to make of
+    the engine first, for a job that travels as an ONNX file.
+    """
 
     configuration: Configuration
     engine: Path
     feed: Path
+    gpu: str = ""
+    build: Order | None = None
 
 
 class Running(Protocol):
     """Replicas of an engine; see ``replicas.Replicas``."""
+
+    def rest(self) -> None: ...
 
     def measure(self, samples: int, timeout_s: float, feed: int = 0) -> Measurement: ...
 
@@ -52,26 +66,31 @@ Start = Callable[[Sequence[Job]], AbstractContextManager[Running]]
 
 
 def start_locally(jobs: Sequence[Job]) -> AbstractContextManager[Running]:
-    first = jobs[0].configuration
-    return running(jobs[0].engine, first.backend, first.threads, first.replicas, [job.feed for job in jobs])
+    first, feeds = jobs[0].configuration, [job.feed for job in jobs]
+    return running(jobs[0].engine, first.backend, first.threads, first.replicas, feeds, jobs[0].gpu)
 
 
 def group_jobs(jobs: Sequence[Job]) -> tuple[Group, ...]:
     """The configurations of the jobs, those of one engine and thread count together."""
-    by_engine: dict[tuple[str, str, str, int], list[Configuration]] = {}
-    for job in jobs:
-        c = job.configuration
-        by_engine.setdefault((c.variant, c.variant_sha256, c.backend, c.threads), []).append(c)
+    return group_configurations(job.configuration for job in jobs)
+
+
+def group_configurations(configurations: Iterable[Configuration]) -> tuple[Group, ...]:
+    """Those of one engine, device and thread count together."""
+    by_engine: dict[tuple[str, str, str, str, int], list[Configuration]] = {}
+    for c in configurations:
+        by_engine.setdefault((c.variant, c.variant_sha256, c.backend, c.device, c.threads), []).append(c)
     return tuple(
-        Group(f"{variant}/{backend}/t{threads}", tuple(sorted(found, key=lambda c: c.batch_size)))
-        for (variant, _, backend, threads), found in by_engine.items()
+        Group(f"{variant}/{backend}/{device}/t{threads}", tuple(sorted(found, key=lambda c: c.batch_size)))
+        for (variant, _, backend, device, threads), found in by_engine.items()
     )
 
 
 class Bench:
     """``probe`` and ``full`` of ``guided.Measures``: from the store where it has them, else measured.
 
-    What is measured is stored turn by turn, so that a killed run loses at most the turn under way.
+    What is measured is stored turn by turn, so that a killed run loses at most the turn under way. The engine
+    measured last stays loaded, resting, until another one is asked for or the bench is closed.
     """
 
     def __init__(
@@ -93,23 +112,56 @@ class Bench:
         self.profiles: dict[Configuration, Profile] = {}
         """Of every configuration that was looked at, probes included."""
         self.measured: set[Configuration] = set()
+        self._loaded: tuple[Group, Running, ExitStack] | None = None
 
-    def probe(self, group: Group) -> Mapping[Configuration, Samples]:
-        """A few iterations of every batch size."""
-        self._take(group.name, group.configurations, PROBE_ITERATIONS, fresh=False)
-        return {c: self.profiles[c].samples_ns[:PROBE_ITERATIONS] for c in group.configurations}
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the replicas that are still loaded."""
+        if self._loaded is not None:
+            _, _, stack = self._loaded
+            self._loaded = None
+            stack.close()
+
+    def probe(self, group: Group, budget_ns: float = inf) -> Mapping[Configuration, Samples]:
+        """A few iterations of every batch size up to the first that is over the budget."""
+        probed: dict[Configuration, Samples] = {}
+        while len(probed) < len(group.configurations) and within(group, probed, budget_ns) == len(probed):
+            wanted = group.configurations
+            self._take(group, wanted, PROBE_ITERATIONS, fresh=False, over_ns=budget_ns)
+            known = takewhile(lambda c: self._count(c, False) >= PROBE_ITERATIONS, group.configurations)
+            probed = {c: self.profiles[c].samples_ns[:PROBE_ITERATIONS] for c in known}
+        return probed
+
+    def sample(self, group: Group, count: int) -> Mapping[Configuration, Samples]:
+        """An eighth of what the percentile needs."""
+        iterations = max(self._needed // SAMPLE_SHARE, PROBE_ITERATIONS)
+        self._take(group, group.prefix(count), iterations, fresh=False)
+        return {c: self.profiles[c].samples_ns[:iterations] for c in group.prefix(count)}
 
     def full(self, group: Group, count: int, again: bool) -> Mapping[Configuration, Samples]:
         """What the percentile needs, and more until it is known well enough; ``again``: fresh samples."""
         wanted = group.prefix(count)
-        self._take(group.name, wanted, self._needed, fresh=again)
-        return {c: (self.profiles[c].judged_ns if again else _first(self.profiles[c])) for c in wanted}
+        self._take(group, wanted, self._needed, fresh=again)
+        return {c: self.profiles[c].judged_ns if again else _first(self.profiles[c]) for c in wanted}
 
     def reused(self) -> int:
         """How many of the configurations looked at came from the store as they were."""
         return len(set(self.profiles) - self.measured)
 
-    def _take(self, name: str, configurations: Sequence[Configuration], needed: int, fresh: bool) -> None:
+    def _take(
+        self,
+        group: Group,
+        configurations: Sequence[Configuration],
+        needed: int,
+        fresh: bool,
+        over_ns: float = inf,
+    ) -> None:
+        """Samples until there are ``needed``; batch sizes beyond the first over ``over_ns`` are left out."""
         for c in configurations:
             if c not in self.profiles and (known := self._store.find(c, self._environment(c))) is not None:
                 self.profiles[c] = known
@@ -117,22 +169,45 @@ class Bench:
         if not missing:
             return
         doing = "probing" if needed < self._needed else "confirming" if fresh else "measuring"
-        with self._start([self._jobs[c] for c in missing]) as replicas:
-            open_ = {c: _Taking(number, needed - self._count(c, fresh)) for number, c in enumerate(missing)}
+        with self._replicas(group) as replicas:
+            numbers = {c: number for number, c in enumerate(group.configurations)}
+            open_ = {c: Turns(numbers[c], needed - self._count(c, fresh)) for c in missing}
+            before = {c: self.profiles.get(c) for c in missing}
             turn = 0
             while open_:
                 # In turn, so that drift hits all alike; ascending at first, for the memory of each.
                 for c in sorted(open_, key=lambda c: open_[c].feed, reverse=bool(turn % 2)):
-                    self._progress(Step(doing, f"{name}, batch {c.batch_size}", len(self.measured), 0))
-                    taking = open_[c]
-                    self._turn(replicas, taking)
-                    finished = self._finished(taking, probing=doing == "probing")
+                    what = f"{group.name}, batch {c.batch_size}"
+                    self._progress(Step(doing, what, len(self.measured), 0))
+                    if c not in open_:
+                        continue
+                    turns = open_[c]
+                    self._turn(replicas, turns)
+                    if turn == 0 and min(turns.samples_ns) > over_ns:
+                        open_ = {other: t for other, t in open_.items() if t.feed <= turns.feed}
+                    finished = self._finished(turns, probing=doing == "probing")
                     # Part of fresh samples is no confirmation yet, and must not pass for one.
                     if finished or not fresh:
-                        self._keep(c, taking, fresh)
+                        self._keep(c, turns, before[c], fresh)
                     if finished:
                         del open_[c]
                 turn += 1
+
+    @contextmanager
+    def _replicas(self, group: Group) -> Iterator[Running]:
+        """The group's, started unless they are loaded; a failure ends them."""
+        if self._loaded is None or self._loaded[0] != group:
+            self.close()
+            stack = ExitStack()
+            replicas = stack.enter_context(self._start([self._jobs[c] for c in group.configurations]))
+            self._loaded = (group, replicas, stack)
+        _, replicas, _ = self._loaded
+        try:
+            yield replicas
+            replicas.rest()
+        except BaseException:
+            self.close()
+            raise
 
     def _count(self, configuration: Configuration, fresh: bool) -> int:
         known = self.profiles.get(configuration)
@@ -140,56 +215,45 @@ class Bench:
             return 0
         return known.fresh if fresh else len(known.samples_ns) - known.fresh
 
-    def _turn(self, replicas: Running, taking: _Taking) -> None:
-        chunk = ceil(taking.needed / ROUNDS)
+    def _turn(self, replicas: Running, turns: Turns) -> None:
+        chunk = ceil(turns.needed / ROUNDS)
         for attempt in range(REPEATS + 1):
             begin = self._clock()
-            taken = replicas.measure(chunk, timeout_s=60.0 + 10.0 * chunk, feed=taking.feed)
+            taken = replicas.measure(chunk, timeout_s=60.0 + 10.0 * chunk, feed=turns.feed)
             if attempt == 0:
-                taking.memory_bytes = taking.memory_bytes or taken.memory_bytes
-            if (taken.foreign_load or 0.0) <= BUSY:
+                turns.memory_bytes = turns.memory_bytes or taken.memory_bytes
+            if (taken.foreign_load or 0.0) <= BUSY and not taken.conditions.throttled:
                 break
-        taking.samples.extend(taken.samples_ns)
-        taking.unkept.extend(taken.samples_ns)
-        taking.seconds += self._clock() - begin
-        if taken.foreign_load is not None:
-            taking.foreign_load = max(taking.foreign_load or 0.0, taken.foreign_load)
+        turns.take(taken, self._clock() - begin)
 
-    def _finished(self, taking: _Taking, probing: bool) -> bool:
-        if len(taking.samples) < taking.needed:
+    def _finished(self, turns: Turns, probing: bool) -> bool:
+        samples = turns.samples_ns
+        if len(samples) < turns.needed:
             return False
-        return probing or taking.seconds >= SECONDS or well_known(taking.samples, self._percentile)
+        if probing:
+            return True
+        if turns.drift and turns.left_out < ROUNDS:
+            turns.leave_out_oldest()
+            return False
+        return turns.seconds >= SECONDS or well_known(samples, self._percentile)
 
-    def _keep(self, configuration: Configuration, taking: _Taking, fresh: bool) -> None:
+    def _keep(self, configuration: Configuration, turns: Turns, before: Profile | None, fresh: bool) -> None:
+        """Store what counts of the turns so far, after what was known ``before`` them."""
+        samples = turns.samples_ns
         taken = Profile(
             configuration=configuration,
             environment=self._environment(configuration),
-            samples_ns=tuple(taking.unkept),
-            memory_bytes=taking.memory_bytes,
+            samples_ns=samples,
+            memory_bytes=turns.memory_bytes,
             taken_at=self._now().isoformat(timespec="seconds"),
-            foreign_load=taking.foreign_load,
-            fresh=len(taking.unkept) if fresh else 0,
+            foreign_load=turns.foreign_load,
+            fresh=len(samples) if fresh else 0,
+            conditions=turns.conditions,
         )
-        known = self.profiles.get(configuration)
-        profile = taken if known is None else _joined(known, taken)
+        profile = taken if before is None else _joined(before, taken)
         self._store.put(profile)
-        taking.unkept.clear()
         self.profiles[configuration] = profile
         self.measured.add(configuration)
-
-
-@dataclass(slots=True)
-class _Taking:
-    """What has been taken of one configuration so far."""
-
-    feed: int
-    needed: int
-    samples: list[int] = field(default_factory=list)
-    unkept: list[int] = field(default_factory=list)
-    """Those of them that are not in the store yet."""
-    seconds: float = 0.0
-    memory_bytes: int = 0
-    foreign_load: float | None = None
 
 
 def well_known(samples: Sequence[int], percentile: float) -> bool:
@@ -217,4 +281,7 @@ def _joined(known: Profile, taken: Profile) -> Profile:
         fresh=len(fresh),
         memory_bytes=known.memory_bytes,
         foreign_load=max(loads, default=None),
+        conditions=known.conditions.joined(
+            taken.conditions, len(taken.samples_ns) / (len(known.samples_ns) + len(taken.samples_ns))
+        ),
     )

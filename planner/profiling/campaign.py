@@ -11,6 +11,7 @@ from planner.domain.profile import Configuration, Profile
 from planner.errors import BackendError
 from planner.profiling.bench import Bench
 from planner.profiling.guided import PROBE_ITERATIONS, Group, Samples, within
+from planner.profiling.recorded import Everywhere
 from planner.units import format_ms
 
 
@@ -28,7 +29,7 @@ class Campaign:
     """What the reader should know of how it went."""
 
 
-def measure_all(bench: Bench, groups: Sequence[Group], budget_ns: int) -> Campaign:
+def measure_all(bench: Bench | Everywhere, groups: Sequence[Group], budget_ns: int) -> Campaign:
     """A full profile of every configuration whose median is within the budget by its probe."""
     profiles: list[Profile] = []
     rejections: list[Rejection] = []
@@ -52,7 +53,7 @@ def measure_all(bench: Bench, groups: Sequence[Group], budget_ns: int) -> Campai
     )
 
 
-def measure_able(bench: Bench, group: Group, budget_ns: int) -> int:
+def measure_able(bench: Bench | Everywhere, group: Group, budget_ns: int) -> int:
     """Probe every batch size, then measure in full those that can serve; how many these are.
 
     Raises BackendError where the group cannot run.

@@ -14,10 +14,13 @@ from statistics import median
 from typing import Protocol
 
 from planner.backends import backend
+from planner.backends.tensorrt import Order as Build
+from planner.backends.tensorrt import adopt, engine_for, mark_measured, record_path
 from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.domain.progress import Progress, Step, silent
 from planner.errors import BackendError
+from planner.profiling.apart import apart
 from planner.profiling.bench import Bench, Job, Start, group_jobs, start_locally
 from planner.profiling.campaign import Campaign, measure_able
 from planner.profiling.cluster import Kind, Slot
@@ -28,21 +31,29 @@ from planner.units import format_ms
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A group of configurations to measure, one engine and its batch sizes, and how well."""
+    """A group of configurations to measure, one engine and its batch sizes, and how well.
+
+    ``build``: what TensorRT makes of the ``engine``, an ONNX file then, on the node.
+    """
 
     engine: str
     configurations: tuple[Configuration, ...]
     environment: Environment
     percentile: float
     budget_ns: int
+    build: Build | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The profiles taken, as JSON of the store's format, and why not all of the group, where it failed."""
+    """The profiles taken, as JSON of the store's format, and why not all of the group, where it failed.
+
+    ``engine``: the files of the engine that was built there and measured, by name.
+    """
 
     profiles: tuple[str, ...]
     failed: str | None = None
+    engine: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +88,41 @@ def measure_group(
         for location, content in engine.items():
             (folder / location).parent.mkdir(parents=True, exist_ok=True)
             (folder / location).write_bytes(content)
+        file = folder / order.engine
+        if order.build is not None:
+            try:
+                file = build_there(order.configurations[0].backend, file, order.build, folder / "tensorrt")
+            except BackendError as error:
+                return Answer((), str(error))
         jobs = []
         for number, (configuration, feed) in enumerate(zip(order.configurations, feeds, strict=True)):
             path = folder / f"feed-{number}.npz"
             path.write_bytes(feed)
-            jobs.append(Job(configuration, folder / order.engine, path))
-        bench = Bench(
+            jobs.append(Job(configuration, file, path))
+        (group,) = group_jobs(jobs)
+        failed = None
+        with Bench(
             jobs,
             ProfileStore(folder / "profiles"),
             lambda c: order.environment,
             order.percentile,
             start=start,
-        )
-        (group,) = group_jobs(jobs)
-        failed = None
-        try:
-            measure_able(bench, group, order.budget_ns)
-        except BackendError as error:
-            failed = str(error)
-        return Answer(tuple(profile_to_json(p) for p in bench.profiles.values()), failed)
+        ) as bench:
+            try:
+                measure_able(bench, group, order.budget_ns)
+            except BackendError as error:
+                failed = str(error)
+        taken = tuple(profile_to_json(p) for p in bench.profiles.values())
+        if order.build is None or failed:
+            return Answer(taken, failed)
+        mark_measured(file)
+        return Answer(taken, None, {path.name: path.read_bytes() for path in (file, record_path(file))})
+
+
+def build_there(backend_name: str, onnx: Path, order: Build, folder: Path) -> Path:
+    """TensorRT's engine, by a process of its own on the device that the task has reserved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return apart(engine_for, backend_name, onnx, order, folder).engine
 
 
 @dataclass(slots=True)
@@ -231,6 +258,7 @@ class _Run:
                 environment=_environment(slot, configurations[0]),
                 percentile=self._percentile,
                 budget_ns=self._budget_ns,
+                build=task.jobs[0].build,
             )
             self._running[self._cluster.send(order, task.jobs, slot)] = (task, slot)
             self._pending.remove(task)
@@ -263,6 +291,8 @@ class _Run:
             self._store.put(profile)
             self._profiles[profile.configuration] = profile
             self._measured.add(profile.configuration)
+        if answer.engine:
+            adopt(answer.engine, self._store.folder.parent / "tensorrt" / task.kind.device)
         if answer.failed:
             self._failed.append(Rejection("profile", task.subject, answer.failed))
 
@@ -279,5 +309,7 @@ def _takes(slot: Slot, task: _Task) -> bool:
 
 
 def _environment(slot: Slot, configuration: Configuration) -> Environment:
-    """What profiles taken there belong to; ``check_libraries`` has seen that they are those of here."""
-    return replace(slot.environment, libraries=backend(configuration.backend).libraries())
+    """What profiles taken there belong to."""
+    there = slot.libraries.get(configuration.backend)
+    libraries = there if isinstance(there, tuple) else backend(configuration.backend).libraries()
+    return replace(slot.environment, libraries=libraries)

@@ -4,39 +4,51 @@ Every candidate starts with a bound on its capacity that costs nothing, and the 
 What the optimum uses is looked at more closely, one step of the ladder at a time, and it is solved again:
 
 1. ``GUESSED``: no batch is faster than a floor known beforehand (peak rates), nor than a smaller one.
-2. ``PROBED``: no batch is faster than the fastest of a few iterations, less a margin; capacity is throughput.
-3. ``QUEUED``: the same service times, with the queue before them.
+2. ``PROBED``: no batch is faster than the fastest of a few iterations, less a margin.
+3. ``SAMPLED``: no batch is faster than the fastest that more iterations leave possible (``fastest``).
 4. ``MEASURED``: the capacity by a full profile.
-5. ``CONFIRMED``: by a second profile, taken after the candidate was chosen: the best of many noisy profiles
-   looks better than it is, the fresh one does not.
+5. ``CONFIRMED``: by a second profile, taken after the candidate was chosen.
 
 The bounds are not below what a measurement will show, so once the optimum uses nothing but confirmed
-candidates, no other one could have made it cheaper: it is what measuring everything would have given.
+candidates, no other one could have made it cheaper: it is what measuring everything would have given. Of
+optima that cost the same, the one that asks for the least further measuring is taken.
+
+**Confirmation.** The best of many noisy profiles looks better than it is, so what the optimum uses is
+measured once more, when all of it has been measured, and judged by the fresh samples alone. That the first
+profile was taken only after the bounds had chosen its candidate does not make up for it: it is kept because
+it was good enough, and so are more of the lucky ones than pass twice (docs/design/0003).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from math import inf
+from math import ceil, inf, log, sqrt
 from statistics import median
 
 from planner.domain.profile import Configuration
 from planner.errors import BackendError
-from planner.units import NS_PER_S
 
 PROBE_ITERATIONS = 10
 MARGIN = 0.95
 """A probe's fastest iteration, times this, is taken to be faster than what a full measurement will show."""
+SAMPLE_SHARE = 8
+"""A sample is this part of what the percentile asks for, or as many as a probe has."""
+SAMPLE_MARGIN = 0.98
+"""The same for a sample, whose own noise is accounted for (``fastest``): what may lie between two runs."""
+CONFIDENCE = 0.95
+"""Of a sample's bound."""
+TIE = 1e-7
+"""Costs that differ by this share are the same."""
 
 Samples = tuple[int, ...]
-Service = Mapping[int, Sequence[int]]
+Times = Mapping[int, Sequence[int]]
 """Latencies in ns by batch size."""
 
 
 class Level(IntEnum):
-    GUESSED, PROBED, QUEUED, MEASURED, CONFIRMED = range(5)
+    GUESSED, PROBED, SAMPLED, MEASURED, CONFIRMED = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,37 +83,59 @@ class Bounded:
 
 
 @dataclass(frozen=True, slots=True)
+class Optimum:
+    """The cheapest fleet for some capacities. ``bound_usd_per_hour``: no fleet is cheaper; ``proven``: that
+    is the fleet's own cost."""
+
+    usd_per_hour: float
+    used: frozenset[Choice]
+    bound_usd_per_hour: float
+    proven: bool = True
+
+
+Capacities = Callable[[Times, int], tuple[float, float]]
+"""What service times up to a batch size take within the SLO, 0 where nothing holds it; and the same with all
+of them stretched, for replicas that share an instance with more than were measured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Measures:
     """What guided profiling asks for. Each raises BackendError for a group that cannot run.
 
     ``floor_ns``: a latency that no engine can be below, 0 where none is known. ``probe``: a few iterations of
-    each batch size. ``full``: as many samples as the percentile asked for needs, fresh ones where ``again``.
-    ``capacity_rps``: the most that service times take within the SLO, 0 where nothing holds it; and the same
-    with all of them multiplied by ``stretch``. A batch size whose median, by its probe, is over
-    ``budget_ns`` can serve nothing.
+    each batch size, up to the first that is over the budget (``within``). ``sample``: more of the
+    smallest ones. ``full``: as many samples as the percentile asked for needs, fresh ones where ``again``.
+    ``capacity_rps``: what to promise by samples, the lower end of an interval;
+    ``most_rps``: what service times take if they are just these. A batch size whose median, by its probe, is
+    over ``budget_ns`` can serve nothing.
     """
 
     floor_ns: Callable[[Configuration], float]
     probe: Callable[[Group], Mapping[Configuration, Samples]]
+    sample: Callable[[Group, int], Mapping[Configuration, Samples]]
     full: Callable[[Group, int, bool], Mapping[Configuration, Samples]]
-    capacity_rps: Callable[[Service, int], tuple[float, float]]
+    capacity_rps: Capacities
+    most_rps: Capacities
     budget_ns: float = inf
-    stretch: float = 1.0
 
 
-Solve = Callable[[Sequence[Bounded]], "frozenset[Choice] | None"]
-"""The optimum's choices for these capacities, or None where no fleet serves."""
+Solve = Callable[[Sequence[Bounded]], "Optimum | None"]
+"""The optimum for these capacities, or None where no fleet serves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guided:
-    """``used``: what the optimum runs; all of it is confirmed, or None: no fleet serves. ``bounds``: the last
-    known capacity of every choice; ``failed``: groups that could not run, with the reason."""
+    """``optimum``: all that it uses is confirmed; None: no fleet serves. ``bounds``: the last known capacity
+    of every choice; ``failed``: groups that could not run, with the reason."""
 
-    used: frozenset[Choice] | None
+    optimum: Optimum | None
     bounds: tuple[Bounded, ...]
     failed: Mapping[str, str]
     rounds: int
+
+    @property
+    def used(self) -> frozenset[Choice] | None:
+        return None if self.optimum is None else self.optimum.used
 
 
 @dataclass(slots=True)
@@ -111,60 +145,110 @@ class _Knowledge:
     group: Group
     floors_ns: list[float]
     """By batch size; never falling."""
-    probed: bool = False
-    full: dict[Configuration, Samples] = field(default_factory=dict)
-    fresh: dict[Configuration, Samples] = field(default_factory=dict)
-    levels: dict[int, Level] = field(default_factory=dict)
-    capacities: dict[int, tuple[float, float]] = field(default_factory=dict)
+    sampled: dict[Configuration, Samples] = field(default_factory=dict)
+    bounds: dict[int, Bounded] = field(default_factory=dict)
 
 
 def guide(
     groups: Sequence[Group],
-    measures: Measures,
+    measures: Measures | Callable[[Group], Measures],
     solve: Solve,
     *,
     always: Iterable[Choice] = (),
-    confirm: bool = True,
     on_round: Callable[[int, Choice, Level], None] = lambda round, choice, level: None,
 ) -> Guided:
     """The optimum over all prefixes of all groups, measuring only what it must.
 
-    ``always`` is measured in full whatever the optimum is (the baseline that savings are counted from).
+    ``measures`` may differ between groups, those of different workloads. ``always`` is measured in full
+    whatever the optimum is (the baseline that savings are counted from).
     """
-    knowledge = {g.name: _Knowledge(g, _rising(map(measures.floor_ns, g.configurations))) for g in groups}
+    of = _by_group(measures)
+    knowledge = {g.name: _known(g, of(g)) for g in groups}
     failed: dict[str, str] = {}
-    for known in knowledge.values():
-        for count in range(1, len(known.group.configurations) + 1):
-            known.levels[count] = Level.GUESSED
-            known.capacities[count] = _throughput(known, count, measures.stretch)
-    last = Level.CONFIRMED if confirm else Level.MEASURED
     for choice in always:
-        _attempt(knowledge, failed, choice, Level.MEASURED, measures)
+        for level in (Level.PROBED, Level.MEASURED):
+            _attempt(knowledge, failed, choice, level, of)
     rounds = 0
     while True:
         rounds += 1
-        bounds = _bounds(knowledge)
-        used = solve(bounds)
-        open_ = sorted(
-            (c for c in used or () if knowledge[c.group].levels[c.count] < last),
-            key=lambda c: (c.group, -c.count),  # the largest first: its measurement serves the others too
-        )
-        if not open_:
-            return Guided(used, bounds, failed, rounds)
-        for choice in open_:
-            if choice.group in failed:
-                continue
-            level = Level(knowledge[choice.group].levels[choice.count] + 1)
-            on_round(rounds, choice, level)
-            _attempt(knowledge, failed, choice, level, measures)
+        bounds = tuple(b for known in knowledge.values() for b in known.bounds.values())
+        best = _least_measuring(bounds, solve)
+        open_ = [] if best is None else _open(knowledge, best.used)
+        if best is None or not open_:
+            return Guided(best, bounds, failed, rounds)
+        for bounded in open_:
+            choice, level = bounded.choice, Level(bounded.level + 1)
+            if choice.group not in failed:
+                on_round(rounds, choice, level)
+                _attempt(knowledge, failed, choice, level, of)
 
 
-def all_choices(groups: Sequence[Group], measures: Measures) -> list[Choice]:
+def _by_group(measures: Measures | Callable[[Group], Measures]) -> Callable[[Group], Measures]:
+    return (lambda group: measures) if isinstance(measures, Measures) else measures
+
+
+def _known(group: Group, measures: Measures) -> _Knowledge:
+    known = _Knowledge(group, _rising(map(measures.floor_ns, group.configurations)))
+    for count in range(1, len(group.configurations) + 1):
+        known.bounds[count] = _bound(known, count, Level.GUESSED, measures)
+    return known
+
+
+def _open(knowledge: Mapping[str, _Knowledge], used: Iterable[Choice]) -> list[Bounded]:
+    """What is to be looked at more closely; nothing is confirmed before all of it is measured.
+
+    The largest of a group first: its measurement serves the others too.
+    """
+    bounds = sorted(
+        (knowledge[c.group].bounds[c.count] for c in used), key=lambda b: (b.choice.group, -b.choice.count)
+    )
+    unmeasured = [b for b in bounds if b.level < Level.MEASURED]
+    return unmeasured or [b for b in bounds if b.level < Level.CONFIRMED]
+
+
+def _least_measuring(bounds: Sequence[Bounded], solve: Solve) -> Optimum | None:
+    """Of the optima one of what is known best, and with the fewest batch sizes."""
+    best = solve(bounds)
+    if best is None or not best.used:
+        return best
+    levels = {b.choice: b.level for b in bounds}
+    for level in reversed(Level):
+        if level <= min(levels[c] for c in best.used):
+            break
+        allowed = [b for b in bounds if b.level >= level]
+        if (found := _as_cheap(best, allowed, solve)) is not None:
+            bounds, best = allowed, found
+            break
+    while (
+        long := [c for c in best.used if c.count > 1 and Level.PROBED <= levels[c] < Level.MEASURED]
+    ) != []:
+        bounds = [b for b in bounds if not any(_includes(b.choice, c) for c in long)]
+        found = _as_cheap(best, bounds, solve)
+        if found is None:
+            break
+        best = found
+    return best
+
+
+def _includes(choice: Choice, other: Choice) -> bool:
+    return choice.group == other.group and choice.count >= other.count
+
+
+def _as_cheap(best: Optimum, bounds: Sequence[Bounded], solve: Solve) -> Optimum | None:
+    """The optimum of fewer choices, with the proof for all of them, if it costs no more."""
+    found = solve(bounds) if bounds else None
+    if found is None or found.usd_per_hour > best.usd_per_hour * (1 + TIE):
+        return None
+    return replace(best, used=found.used)
+
+
+def all_choices(groups: Sequence[Group], measures: Measures | Callable[[Group], Measures]) -> list[Choice]:
     """Every choice that can hold the SLO by its probe, for ``always``; ``guide`` tells of what fails."""
     choices = []
     for group in groups:
+        asked = _by_group(measures)(group)
         try:
-            count = within(group, measures.probe(group), measures.budget_ns)
+            count = within(group, asked.probe(group), asked.budget_ns)
         except BackendError:
             count = 1
         choices += [Choice(group.name, k) for k in range(count, 0, -1)]
@@ -172,12 +256,17 @@ def all_choices(groups: Sequence[Group], measures: Measures) -> list[Choice]:
 
 
 def _attempt(
-    knowledge: dict[str, _Knowledge], failed: dict[str, str], choice: Choice, level: Level, measures: Measures
+    knowledge: dict[str, _Knowledge],
+    failed: dict[str, str],
+    choice: Choice,
+    level: Level,
+    of: Callable[[Group], Measures],
 ) -> None:
     if choice.group in failed:
         return
+    known = knowledge[choice.group]
     try:
-        _raise(knowledge[choice.group], choice.count, level, measures)
+        _raise(known, choice.count, level, of(known.group))
     except BackendError as reason:
         failed[choice.group] = str(reason)
         del knowledge[choice.group]
@@ -185,76 +274,92 @@ def _attempt(
 
 def _raise(known: _Knowledge, count: int, level: Level, measures: Measures) -> None:
     """Bring the choice to ``level``. What is learnt of a group holds for its other choices too."""
-    if level >= Level.PROBED and not known.probed:
+    if known.bounds[count].level >= level:
+        return
+    if level is Level.PROBED:
         _probe(known, measures)
-    if level >= Level.MEASURED:
-        _measure(known, count, measures, again=level is Level.CONFIRMED)
-    known.levels[count] = max(level, known.levels[count])
-    known.capacities[count] = _capacity(known, count, level, measures)
+    elif level is Level.SAMPLED:
+        _sample(known, count, measures)
+    else:
+        _measure(known, count, level, measures)
 
 
 def _probe(known: _Knowledge, measures: Measures) -> None:
     probed = measures.probe(known.group)
-    seen = [min(probed[c]) * MARGIN for c in known.group.configurations]
-    known.floors_ns = _rising(map(max, known.floors_ns, seen))
-    known.probed = True
     able = within(known.group, probed, measures.budget_ns)
-    for count, level in known.levels.items():
-        if level < Level.PROBED:
-            known.levels[count] = Level.PROBED
-            known.capacities[count] = (
-                _throughput(known, count, measures.stretch) if count <= able else (0.0, 0.0)
-            )
+    seen = [min(probed[c]) * MARGIN for c in known.group.prefix(able)]
+    known.floors_ns[:able] = _rising(map(max, known.floors_ns, seen))
+    for count, bounded in known.bounds.items():
+        known.bounds[count] = (
+            _bound(known, count, Level.PROBED, measures)
+            if count <= able
+            else Bounded(bounded.choice, Level.PROBED, 0.0, 0.0)
+        )
 
 
 def within(group: Group, probed: Mapping[Configuration, Samples], budget_ns: float) -> int:
     """How many of the group's batch sizes, from the smallest on, have a median within the budget.
 
-    A larger batch is never faster, so what comes after the first that is not cannot serve either.
+    A larger batch is never faster, so what comes after the first that is not cannot serve either, and need
+    not be probed.
     """
     count = 0
     for configuration in group.configurations:
-        if median(probed[configuration]) > budget_ns:
+        if configuration not in probed or median(probed[configuration]) > budget_ns:
             break
         count += 1
     return count
 
 
-def _measure(known: _Knowledge, count: int, measures: Measures, again: bool) -> None:
-    taken = measures.full(known.group, count, again)
-    (known.fresh if again else known.full).update(taken)
+def _sample(known: _Knowledge, count: int, measures: Measures) -> None:
+    """Tightens the bounds of all the group's choices that are not measured."""
+    taken = measures.sample(known.group, count)
+    for c, floor in zip(known.group.prefix(count), known.floors_ns, strict=False):
+        slower = (max(ns * SAMPLE_MARGIN, floor) for ns in taken[c])
+        known.sampled[c] = tuple(max(round(ns), 1) for ns in fastest(slower, floor))
+    for other, bounded in known.bounds.items():
+        level = Level.SAMPLED if other <= count else bounded.level
+        if Level.PROBED <= bounded.level < Level.MEASURED and bounded.capacity_rps > 0:
+            known.bounds[other] = _lower(bounded, _bound(known, other, level, measures))
 
 
-def _capacity(known: _Knowledge, count: int, level: Level, measures: Measures) -> tuple[float, float]:
-    if level <= Level.PROBED:
-        return _throughput(known, count, measures.stretch)
-    service = {c.batch_size: _service(known, c, i, level) for i, c in enumerate(known.group.prefix(count))}
-    return measures.capacity_rps(service, known.group.configurations[count - 1].batch_size)
+def fastest(samples: Iterable[float], floor: float) -> tuple[float, ...]:
+    """Times times that are, at ``CONFIDENCE``, in no quantile longer than those that ``samples`` are of.
+
+    The empirical distribution function is nowhere more than sqrt(ln(1 / (1 - confidence)) / 2n) below the
+    true one. So that share of the samples, the slowest, is replaced by ``floor``, which none is below.
+    Source: Massart, Annals of Probability 18, 1990 (one-sided Dvoretzky-Kiefer-Wolfowitz inequality).
+    """
+    ascending = sorted(samples)
+    moved = min(ceil(sqrt(-log(1 - CONFIDENCE) * len(ascending) / 2)), len(ascending))
+    return (floor,) * moved + tuple(ascending[: len(ascending) - moved])
 
 
-def _service(known: _Knowledge, configuration: Configuration, index: int, level: Level) -> Sequence[int]:
-    if level is Level.CONFIRMED and configuration in known.fresh:
-        return known.fresh[configuration]
-    if configuration in known.full:
-        return known.full[configuration]
-    return (max(round(known.floors_ns[index]), 1),)
-
-
-def _throughput(known: _Knowledge, count: int, stretch: float) -> tuple[float, float]:
-    """The most that full batches give, of any size up to this one; a queue can only take less."""
-    rates = [
-        c.batch_size * NS_PER_S / floor if floor > 0 else inf
-        for c, floor in zip(known.group.prefix(count), known.floors_ns, strict=False)
-    ]
-    return max(rates), max(rates) / stretch
-
-
-def _bounds(knowledge: Mapping[str, _Knowledge]) -> tuple[Bounded, ...]:
-    return tuple(
-        Bounded(Choice(name, count), level, *known.capacities[count])
-        for name, known in knowledge.items()
-        for count, level in known.levels.items()
+def _lower(before: Bounded, now: Bounded) -> Bounded:
+    return replace(
+        now,
+        capacity_rps=min(before.capacity_rps, now.capacity_rps),
+        packed_rps=min(before.packed_rps, now.packed_rps),
     )
+
+
+def _measure(known: _Knowledge, count: int, level: Level, measures: Measures) -> None:
+    taken = measures.full(known.group, count, level is Level.CONFIRMED)
+    prefix = known.group.prefix(count)
+    ends = measures.capacity_rps({c.batch_size: taken[c] for c in prefix}, prefix[-1].batch_size)
+    known.bounds[count] = Bounded(Choice(known.group.name, count), level, *ends)
+
+
+def _bound(known: _Knowledge, count: int, level: Level, measures: Measures) -> Bounded:
+    """By the sample where there is one, else by the floor; ``inf`` where there is none."""
+    prefix = known.group.prefix(count)
+    service = {
+        c.batch_size: known.sampled.get(c) or (max(round(floor), 1),)
+        for c, floor in zip(prefix, known.floors_ns, strict=False)
+    }
+    unknown = known.floors_ns[0] <= 0
+    most = (inf, inf) if unknown else measures.most_rps(service, prefix[-1].batch_size)
+    return Bounded(Choice(known.group.name, count), level, *most)
 
 
 def _rising(values: Iterable[float]) -> list[float]:

@@ -6,6 +6,7 @@ Source: NVML API reference, https://docs.nvidia.com/deploy/nvml-api/, by its bin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -69,6 +70,79 @@ class Gpus:
     cuda: str | None
     gpus: tuple[Gpu, ...]
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """A GPU's sensors, now. None where its driver does not tell; of a slice, energy and power are its
+    neighbours' too, and left out.
+
+    ``held_down_by``: what holds its clocks down at this moment, less what an administrator set; ``held_ns``:
+    for how long each cause has done so since the driver was loaded.
+    """
+
+    energy_mj: int | None
+    sm_clock_mhz: int | None
+    temperature_c: int | None
+    power_w: float | None
+    held_down_by: tuple[str, ...] | None
+    held_ns: tuple[tuple[str, int], ...]
+
+    def throttled_since(self, before: GpuReading | None) -> tuple[str, ...] | None:
+        """What held its clocks down at some time since, as far as the driver tells."""
+        known = dict(before.held_ns) if before else {}
+        since = [cause for cause, ns in self.held_ns if ns > known.get(cause, ns)]
+        if self.held_down_by is None and not (before and self.held_ns):
+            return None
+        told = self.held_down_by or ()
+        return (*told, *(cause for cause in since if not any(text.startswith(cause) for text in told)))
+
+
+@contextmanager
+def watching(uuid: str, nvml: Any | None = None) -> Iterator[Callable[[], GpuReading | None]]:
+    """Readings of the GPU, or slice, with that UUID: None where there is none, or no driver. Never raises."""
+    if nvml is None and uuid:
+        try:
+            nvml = import_module("pynvml")
+        except ImportError:
+            nvml = None
+    if nvml is None or not uuid:
+        yield lambda: None
+        return
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        yield lambda: None
+        return
+    try:
+        yield _watched(nvml, uuid)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _watched(nvml: Any, uuid: str) -> Callable[[], GpuReading | None]:
+    handle = _told(nvml, nvml.nvmlDeviceGetHandleByUUID, uuid)
+    if handle is None:
+        return lambda: None
+    whole = _told(nvml, nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle)
+    return lambda: _reading(nvml, handle if whole is None else whole, shared=whole is not None)
+
+
+def _reading(nvml: Any, handle: Any, shared: bool) -> GpuReading:
+    milliwatts = None if shared else _told(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
+    active = _active_reasons(nvml, handle)
+    policies = ((nvml.NVML_PERF_POLICY_THERMAL, "temperature"), (nvml.NVML_PERF_POLICY_POWER, "power"))
+    held = [
+        (_told(nvml, nvml.nvmlDeviceGetViolationStatus, handle, number), cause) for number, cause in policies
+    ]
+    return GpuReading(
+        energy_mj=None if shared else _told(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle),
+        sm_clock_mhz=_told(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+        temperature_c=_told(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        power_w=None if milliwatts is None else milliwatts / 1000,
+        held_down_by=None if active is None else _texts(_slowdowns(nvml), active),
+        held_ns=tuple((cause, status.violationTime) for status, cause in held if status is not None),
+    )
 
 
 def gpus(nvml: Any | None = None) -> Gpus:
@@ -143,21 +217,35 @@ def _slices(nvml: Any, handle: Any) -> Iterator[MigDevice]:
 
 
 def _throttled_by(nvml: Any, handle: Any) -> tuple[str, ...]:
-    active = _told(nvml, nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
-    if active is None:
-        # Drivers before 535 know it by its older name.
-        active = _told(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
-    reasons = {
+    settings = {
+        nvml.nvmlClocksEventReasonSyncBoost: "sync boost with another GPU",
+        nvml.nvmlClocksEventReasonApplicationsClocksSetting: "clocks set by the administrator",
+        nvml.nvmlClocksEventReasonDisplayClockSetting: "display clocks",
+    }
+    return _texts(_slowdowns(nvml) | settings, _active_reasons(nvml, handle) or 0)
+
+
+def _slowdowns(nvml: Any) -> dict[int, str]:
+    """By the bit of each; what an administrator set is none."""
+    return {
         nvml.nvmlClocksEventReasonSwThermalSlowdown: "temperature (driver)",
         nvml.nvmlClocksEventReasonHwThermalSlowdown: "temperature (hardware)",
         nvml.nvmlClocksEventReasonSwPowerCap: "power cap",
         nvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
         nvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
-        nvml.nvmlClocksEventReasonSyncBoost: "sync boost with another GPU",
-        nvml.nvmlClocksEventReasonApplicationsClocksSetting: "clocks set by the administrator",
-        nvml.nvmlClocksEventReasonDisplayClockSetting: "display clocks",
     }
+
+
+def _texts(reasons: dict[int, str], active: int) -> tuple[str, ...]:
     return tuple(text for bit, text in reasons.items() if active & bit)
+
+
+def _active_reasons(nvml: Any, handle: Any) -> int | None:
+    active: int | None = _told(nvml, nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    if active is None:
+        # Drivers before 535 know it by its older name.
+        active = _told(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+    return active
 
 
 def _processes(nvml: Any, handle: Any) -> tuple[GpuProcess, ...]:

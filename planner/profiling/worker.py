@@ -3,8 +3,8 @@
 A crash or a hang of a native library ends this process and nothing else. The parent speaks JSON lines:
 ``{"feed": k, "samples": n}`` asks for n latencies with its k-th input; the answer holds ``samples_ns``,
 ``memory_bytes`` and ``cpu_ns``, the process's CPU time so far. Having answered, the replica keeps inferring
-untimed until the next line, so that its neighbours are measured under load to their last sample. End of
-input ends the process.
+untimed until the next line, so that its neighbours are measured under load to their last sample; ``{"rest":
+true}``, which has no answer, makes it wait for that line. End of input ends the process.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def _serve(session: Session, feeds: list[Feed], answers: TextIO) -> None:
     warm: set[int] = set()
     while line := requests.get():
         request = json.loads(line)
+        if "rest" in request:
+            continue
         number, feed = request["feed"], feeds[request["feed"]]
         if number not in warm:
             warm_up(session, feed)

@@ -1,4 +1,4 @@
-"""The engines that were measured, and the manifest that vouches for them."""
+"""The engines of a plan, and the manifest that vouches for them."""
 
 from __future__ import annotations
 
@@ -7,42 +7,63 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from planner.domain.variant import Variant
 from planner.errors import ManifestError
 
 ENGINES_FOLDER = "engines"
 MANIFEST = "manifest.json"
+# 2: device, status (built-ahead, to-build) and how to build; engines that are no ONNX files
 # 1: first format
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA = 2
+
+Status = Literal["measured", "built-ahead", "to-build"]
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A variant that the plan runs on a backend; ``external_files`` lie beside its ONNX file."""
+    """A variant that the plan runs on a backend and device; ``external_files`` lie beside its ONNX file.
+    ``workload``: whose it is, where there are several.
+
+    ``engine``, where the backend loads no ONNX, was ``measured``, or ``built-ahead`` of time for the device
+    and not measured. What is ``to-build`` is the ONNX file; ``build`` is the command for it.
+    """
 
     variant: Variant
     backend: str
+    device: str
     external_files: tuple[str, ...]
+    engine: Path | None = None
+    status: Status = "measured"
+    build: str = ""
+    workload: str = ""
+
+    def alone(self) -> Deployed:
+        """Of the only workload."""
+        return replace(self, workload="")
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """``path`` is the file to load; ``files`` maps each file, relative to the folder, to its sha256."""
 
+    workload: str
     variant: str
     backend: str
+    device: str
     path: Path
     files: tuple[tuple[str, str], ...]
     variant_sha256: str
+    status: Status
+    build: str
 
     @property
     def sha256(self) -> str:
         """Of the file to load."""
-        return dict(self.files)[self.path.relative_to(self.path.parents[1]).as_posix()]
+        return next(sha256 for name, sha256 in self.files if Path(name).name == self.path.name)
 
 
 def write_engines(
@@ -108,31 +129,42 @@ def _check(folder: Path, name: str, sha256: str) -> None:
 
 
 def _copy(deployed: Deployed, folder: Path) -> dict[str, Any]:
-    variant = deployed.variant
-    target = folder / variant.name
-    names = (variant.path.name, *deployed.external_files)
+    variant, engine = deployed.variant, deployed.engine
+    folders = (deployed.workload, variant.name, "" if engine is None else deployed.device)
+    inside = "/".join(part for part in folders if part)
+    source = variant.path if engine is None else engine
+    # Beside an engine lies its record.
+    names = (source.name, *(deployed.external_files if engine is None else (f"{source.name}.json",)))
     for name in names:
+        target = folder / inside / name
         # Two backends may run the same file.
-        if not (target / name).exists():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(variant.path.parent / name, target / name)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.parent / name, target)
     return {
+        "workload": deployed.workload,
         "variant": variant.name,
         "backend": deployed.backend,
-        "load": f"{variant.name}/{variant.path.name}",
+        "device": deployed.device,
+        "load": f"{inside}/{source.name}",
         "variant_sha256": variant.sha256,
-        "status": "measured",
-        "files": {f"{variant.name}/{name}": _sha256(target / name) for name in names},
+        "status": deployed.status,
+        "build": deployed.build,
+        "files": {f"{inside}/{name}": _sha256(folder / inside / name) for name in names},
     }
 
 
 def _engine(entry: dict[str, Any], folder: Path) -> Engine:
     return Engine(
+        workload=entry["workload"],
         variant=entry["variant"],
         backend=entry["backend"],
+        device=entry["device"],
         path=folder / entry["load"],
         files=tuple(entry["files"].items()),
         variant_sha256=entry["variant_sha256"],
+        status=entry["status"],
+        build=entry["build"],
     )
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from planner.domain.offer import Offer
-from planner.domain.plan import DataDigest, Judgement, Margin, Plan, Serving, replica_rates
-from planner.domain.problem import Placement, Solution
+from planner.domain.plan import DataDigest, Judgement, Margin, Plan, Planned, Serving, replica_rates
+from planner.domain.problem import Period, Placement, Solution
 from planner.domain.profile import Environment, Profile
 from planner.domain.quality import AccuracyFloor
 from planner.domain.workload import Slo
@@ -17,22 +17,28 @@ from planner.units import HOURS_PER_MONTH, NS_PER_MS, usd_per_million_requests
 
 
 def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
-    slo, floor = plan.workload.slo, plan.workload.floor
+    workloads = {planned.workload.name: planned.workload for planned in plan.services}
     fleet = _fleet(plan.solution, plan, plan.margins)
     return parts.PlanReport(
         planner_version=plan.planner_version,
         created_at=plan.created_at,
-        inputs=_inputs(plan),
+        inputs=parts.InputsPart(plan_yaml_sha256=plan.spec_sha256, catalog_sha256=plan.catalog_sha256),
         environment=_environment(plan.environment, plan.device.name, plan.device_note)
         if plan.environment and plan.device
         else None,
-        workload=parts.WorkloadPart(name=plan.workload.name, rate_rps=plan.workload.rate_rps, slo=_slo(slo)),
-        floor=parts.FloorPart(
-            metric=floor.metric,
-            minimum=floor.minimum,
-            max_drop=floor.max_drop,
-            judge="interval" if floor.by == "interval" else "point",
-        ),
+        taken_in=[
+            parts.TakenInPart(
+                device=taken.device,
+                priced_as=taken.priced_as,
+                backend=taken.backend,
+                here=taken.here,
+                environment=_environment(taken.environment, taken.device, ""),
+            )
+            for taken in plan.taken_in
+        ],
+        workloads=[_workload(planned, plan.periods) for planned in plan.services],
+        periods=[parts.PeriodPart(name=period.name, hours=period.hours) for period in plan.periods],
+        objective=plan.objective,  # type: ignore[arg-type]
         fleet=fleet,
         proof=parts.ProofPart(
             solver=plan.solution.solver,
@@ -43,8 +49,11 @@ def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
         ),
         baseline=_baseline(plan),
         runner_up=_runner_up(plan),
-        variants=[variant_part(judgement, floor) for judgement in plan.judgements],
-        candidates=[_candidate(serving, slo.percentile) for serving in plan.servings],
+        variants=[variant_part(j, workloads[j.workload].floor) for j in plan.judgements],
+        candidates=[
+            _candidate(serving, workloads[serving.candidate.workload].slo.percentile)
+            for serving in plan.servings
+        ],
         rejections=[
             parts.RejectionPart(stage=r.stage, subject=r.subject, reason=r.reason)  # type: ignore[arg-type]
             for r in plan.rejections
@@ -59,16 +68,29 @@ def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
     )
 
 
-def _inputs(plan: Plan) -> parts.InputsPart:
-    model, imported = plan.model, plan.imported
-    return parts.InputsPart(
-        plan_yaml_sha256=plan.spec_sha256,
-        model_path=model.path.name if model else None,
-        model_sha256=model.sha256 if model else None,
-        model_size_bytes=model.size_bytes if model else None,
-        catalog_sha256=plan.catalog_sha256,
-        calibration=_data(plan.calibration),
-        evaluation=_data(plan.evaluation),
+def _workload(planned: Planned, periods: tuple[Period, ...]) -> parts.WorkloadPart:
+    workload, model, imported = planned.workload, planned.model, planned.imported
+    floor = workload.floor
+    names = [period.name for period in periods]
+    return parts.WorkloadPart(
+        name=workload.name,
+        rate_rps=workload.rate_rps,
+        rates_rps=dict(zip(names, workload.rates_rps, strict=True)) if workload.rates_rps else {},
+        slo=_slo(workload.slo),
+        floor=parts.FloorPart(
+            metric=floor.metric,
+            minimum=floor.minimum,
+            max_drop=floor.max_drop,
+            judge="interval" if floor.by == "interval" else "point",
+            per="average" if workload.floor_on_average else "request",
+        ),
+        redundancy=workload.redundancy,  # type: ignore[arg-type]
+        max_spot_share=workload.max_spot_share,
+        model=parts.ModelPart(path=model.path.name, sha256=model.sha256, size_bytes=model.size_bytes)
+        if model
+        else None,
+        calibration=_data(planned.calibration),
+        evaluation=_data(planned.evaluation),
         imported=parts.ImportedPart(
             profiles=imported.name, sha256=imported.sha256, model=imported.model, count=imported.profiles
         )
@@ -113,6 +135,7 @@ def _slo(slo: Slo) -> parts.SloPart:
 def variant_part(judgement: Judgement, floor: AccuracyFloor) -> parts.VariantPart:
     variant, quality = judgement.variant, judgement.quality
     return parts.VariantPart(
+        workload=judgement.workload,
         variant=variant.name,
         backend=judgement.backend,
         sha256=variant.sha256 or None,
@@ -142,6 +165,7 @@ def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
     candidate = serving.candidate
     return parts.CandidatePart(
         id=candidate.id,
+        workload=candidate.workload,
         variant=candidate.variant,
         backend=candidate.backend,
         device=candidate.device,
@@ -172,6 +196,10 @@ def profile_part(profile: Profile, percentile: float) -> parts.ProfilePart:
         slo_percentile_ms=profile.percentile_ns(percentile) / NS_PER_MS,
         memory_bytes=profile.memory_bytes or None,
         foreign_load=profile.foreign_load,
+        drift=profile.conditions.drift,
+        throttled=None if profile.conditions.throttled is None else list(profile.conditions.throttled),
+        cpu_joules_per_request=profile.cpu_joules_per_request,
+        gpu_joules_per_request=profile.gpu_joules_per_request,
         taken_at=profile.taken_at,
     )
 
@@ -191,6 +219,8 @@ def offer_part(offer: Offer) -> parts.OfferPart:
         instance_type=offer.instance_type,
         region=offer.region,
         purchase=offer.purchase,
+        term=offer.term,
+        zones=list(offer.zones),
         device=offer.device,
         device_count=offer.device_count,
         vcpus=offer.vcpus,
@@ -203,19 +233,43 @@ def offer_part(offer: Offer) -> parts.OfferPart:
 
 
 def _fleet(solution: Solution, plan: Plan, margins: tuple[Margin, ...]) -> parts.FleetPart:
-    rate = plan.workload.rate_rps
     return parts.FleetPart(
-        placements=[_placement(placement, rate, margins) for placement in solution.placements],
+        placements=[_placement(placement, plan, margins) for placement in solution.placements],
+        commitments=[
+            parts.CommitmentPart(
+                offer_id=bought.offer_id, instances=bought.instances, usd_per_hour=bought.usd_per_hour
+            )
+            for bought in solution.commitments
+        ],
         cost=parts.CostPart(
             usd_per_hour=solution.usd_per_hour,
             usd_per_month=solution.usd_per_hour * HOURS_PER_MONTH,
-            usd_per_million_requests=usd_per_million_requests(solution.usd_per_hour, rate),
+            usd_per_million_requests=usd_per_million_requests(solution.usd_per_hour, _mean_rate(plan)),
         ),
     )
 
 
-def _placement(placement: Placement, rate: float, margins: tuple[Margin, ...]) -> parts.PlacementPart:
+def _mean_rate(plan: Plan) -> float:
+    """Requests per second of all workloads, over all periods."""
+    total = sum(period.hours for period in plan.periods)
+    return sum(
+        sum(r * p.hours for r, p in zip(w.rates_rps, plan.periods, strict=True)) / total
+        if w.rates_rps
+        else w.rate_rps
+        for w in (planned.workload for planned in plan.services)
+    )
+
+
+def _rate(plan: Plan, workload: str, period: str) -> float:
+    asked = next(planned.workload for planned in plan.services if planned.workload.name == workload)
+    if not asked.rates_rps:
+        return asked.rate_rps
+    return dict(zip((p.name for p in plan.periods), asked.rates_rps, strict=True))[period]
+
+
+def _placement(placement: Placement, plan: Plan, margins: tuple[Margin, ...]) -> parts.PlacementPart:
     flows, rates = dict(placement.flow_rps), dict(replica_rates(placement))
+    workload_of = {serving.candidate.id: serving.candidate.workload for serving in plan.servings}
     traffic = []
     for candidate_id, replicas in placement.pattern.replicas:
         flow, replica_rps = flows[candidate_id], rates[candidate_id]
@@ -231,13 +285,15 @@ def _placement(placement: Placement, rate: float, margins: tuple[Margin, ...]) -
                 candidate_id=candidate_id,
                 replicas_per_instance=replicas,
                 rate_rps=flow,
-                share=flow / rate,
+                share=flow / _rate(plan, workload_of[candidate_id], placement.period),
                 replica_rps=replica_rps,
                 predicted_sojourn_ms=margin.sojourn_ns / NS_PER_MS,
                 slo_margin_ms=(margin.budget_ns - margin.sojourn_ns) / NS_PER_MS,
             )
         )
     return parts.PlacementPart(
+        period=placement.period,
+        zone=placement.zone,
         offer_id=placement.pattern.offer_id,
         instances=placement.instances,
         usd_per_hour=placement.usd_per_hour,

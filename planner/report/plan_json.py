@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planner.errors import StoreError
 
+# 3: several workloads and periods, commitments; profiles of several devices (taken_in); engines with device,
+#    status and how to build; of profiles drift, throttled and joules per request
 # 2: accuracies and engines of each backend; imported profiles and declared accuracies, with their sources
 # 1: first format
-REPORT_SCHEMA = 2
+REPORT_SCHEMA = 3
 
 
 class _Part(BaseModel):
@@ -39,16 +41,14 @@ class ImportedPart(_Part):
 
 
 class InputsPart(_Part):
-    """Of a plan from imported profiles, model and data are null."""
-
     plan_yaml_sha256: str
-    model_path: str | None
-    model_sha256: str | None = Field(description="Of the ONNX file and its external data.")
-    model_size_bytes: int | None
     catalog_sha256: str
-    calibration: DataPart | None
-    evaluation: DataPart | None
-    imported: ImportedPart | None
+
+
+class ModelPart(_Part):
+    path: str
+    sha256: str = Field(description="Of the ONNX file and its external data.")
+    size_bytes: int
 
 
 class EnvironmentPart(_Part):
@@ -64,6 +64,16 @@ class EnvironmentPart(_Part):
     device_note: str
 
 
+class TakenInPart(_Part):
+    """Where the profiles of a device come from that is not the planning machine's CPU."""
+
+    device: str
+    priced_as: str
+    backend: str
+    here: bool = Field(description="A device of the planning machine; false: profiles from elsewhere.")
+    environment: EnvironmentPart
+
+
 class SloPart(_Part):
     percentile: float
     latency_ms: float
@@ -72,17 +82,35 @@ class SloPart(_Part):
     budget_ms: float = Field(description="Latency less overhead: what queueing and inference may take.")
 
 
-class WorkloadPart(_Part):
-    name: str
-    rate_rps: float
-    slo: SloPart
-
-
 class FloorPart(_Part):
     metric: str
     minimum: float | None
     max_drop: float | None
     judge: Literal["interval", "point"]
+    per: Literal["request", "average"]
+
+
+class PeriodPart(_Part):
+    """A part of the time with rates of its own."""
+
+    name: str
+    hours: float
+
+
+class WorkloadPart(_Part):
+    """Of imported profiles there are no model and no data."""
+
+    name: str
+    rate_rps: float = Field(description="In the period with the highest one.")
+    rates_rps: dict[str, float] = Field(description="By period; empty where it is the same always.")
+    slo: SloPart
+    floor: FloorPart
+    redundancy: Literal["none", "instance", "zone"]
+    max_spot_share: float
+    model: ModelPart | None
+    calibration: DataPart | None
+    evaluation: DataPart | None
+    imported: ImportedPart | None
 
 
 class QualityPart(_Part):
@@ -101,6 +129,7 @@ class QualityPart(_Part):
 
 
 class VariantPart(_Part):
+    workload: str
     variant: str
     backend: str = Field(description="What computed the outputs that this accuracy is of.")
     sha256: str | None = Field(description="Null where there are imported profiles only.")
@@ -119,11 +148,22 @@ class ProfilePart(_Part):
     slo_percentile_ms: float
     memory_bytes: int | None
     foreign_load: float | None = Field(description="Share of the machine that other processes kept busy.")
+    drift: float | None = Field(
+        description="How far the last turn's median is from the first's; 0: just noise; null: not judged."
+    )
+    throttled: list[str] | None = Field(
+        description="What held clocks down while it was measured; null where it cannot be read."
+    )
+    cpu_joules_per_request: float | None = Field(
+        description="All CPU packages of the machine; null where not readable."
+    )
+    gpu_joules_per_request: float | None
     taken_at: str
 
 
 class CandidatePart(_Part):
     id: str
+    workload: str
     variant: str
     backend: str
     device: str
@@ -157,6 +197,8 @@ class OfferPart(_Part):
     instance_type: str
     region: str
     purchase: str
+    term: str = Field(description="How long one commits where the purchase is reserved; else empty.")
+    zones: list[str] = Field(description="Availability zones known to sell it.")
     device: str
     device_count: float
     vcpus: int
@@ -171,13 +213,15 @@ class TrafficPart(_Part):
     candidate_id: str
     replicas_per_instance: int
     rate_rps: float = Field(description="Over all instances of the placement.")
-    share: float
+    share: float = Field(description="Of its workload's rate in the period.")
     replica_rps: float
     predicted_sojourn_ms: float
     slo_margin_ms: float = Field(description="Budget less the predicted percentile, queueing included.")
 
 
 class PlacementPart(_Part):
+    period: str = Field(description="Empty where the plan has no periods.")
+    zone: str = Field(description="Empty where any of the region will do.")
     offer_id: str
     instances: int
     usd_per_hour: float
@@ -185,14 +229,23 @@ class PlacementPart(_Part):
     traffic: list[TrafficPart]
 
 
-class CostPart(_Part):
+class CommitmentPart(_Part):
+    """Paid for all the time, used or not."""
+
+    offer_id: str
+    instances: int
     usd_per_hour: float
+
+
+class CostPart(_Part):
+    usd_per_hour: float = Field(description="The mean over the periods, weighted by their hours.")
     usd_per_month: float = Field(description="730 hours.")
     usd_per_million_requests: float
 
 
 class FleetPart(_Part):
     placements: list[PlacementPart]
+    commitments: list[CommitmentPart]
     cost: CostPart
 
 
@@ -217,22 +270,30 @@ class RunnerUpPart(_Part):
 
 
 class EnginePart(_Part):
+    workload: str
     variant: str
     backend: str
+    device: str
     path: str = Field(description="Relative to plan.json.")
     sha256: str
+    status: Literal["measured", "built-ahead", "to-build"] = Field(
+        description="built-ahead: of time and unmeasured, its device was not here; to-build: the ONNX."
+    )
+    build: str = Field(description="The command that builds what is to be built; else empty.")
 
 
 class PlanReport(_Part):
     """A plan, and all that it rests on."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     planner_version: str
     created_at: str
     inputs: InputsPart
     environment: EnvironmentPart | None = Field(description="Null where nothing was measured, but imported.")
-    workload: WorkloadPart
-    floor: FloorPart
+    taken_in: list[TakenInPart] = Field(description="Of profiles of other devices than this machine's CPU.")
+    workloads: list[WorkloadPart]
+    periods: list[PeriodPart] = Field(description="Empty: one, that never ends.")
+    objective: Literal["usd", "energy", "carbon", "accuracy", "latency"]
     fleet: FleetPart
     proof: ProofPart
     baseline: BaselinePart

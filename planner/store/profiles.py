@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from planner.domain.conditions import NOT_TOLD, Conditions, Range
 from planner.domain.profile import Configuration, Environment, Profile
 from planner.domain.published import Published
 from planner.errors import StoreError
 from planner.store.files import replace_text, writable_folder
 from planner.store.names import in_path
 
+# 3: conditions: drift, throttling, energy, and the GPU's clock, temperature and power
 # 2: imported profiles: source, published (percentiles in place of samples), configuration.model; fresh
 # 1: first format
-PROFILE_SCHEMA = 2
-_READ = (1, 2)
+PROFILE_SCHEMA = 3
+_READ = (1, 2, 3)
 
 
 class ProfileStore:
@@ -144,7 +146,29 @@ def _to_json(profile: Profile) -> dict[str, Any]:
         "fresh": profile.fresh,
         "source": profile.source,
         "published": _published_to_json(profile.published),
+        "conditions": _conditions_to_json(profile.conditions),
         "samples_ns": list(profile.samples_ns),
+    }
+
+
+def _conditions_to_json(conditions: Conditions) -> dict[str, Any]:
+    throttled, clock, temperature, power = (
+        None if of is None else list(of)
+        for of in (
+            conditions.throttled,
+            conditions.gpu_clock_mhz,
+            conditions.gpu_temperature_c,
+            conditions.gpu_power_w,
+        )
+    )
+    return {
+        "drift": conditions.drift,
+        "throttled": throttled,
+        "cpu_joules": conditions.cpu_joules,
+        "gpu_joules": conditions.gpu_joules,
+        "gpu_clock_mhz": clock,
+        "gpu_temperature_c": temperature,
+        "gpu_power_w": power,
     }
 
 
@@ -193,7 +217,27 @@ def _from_json(content: dict[str, Any]) -> Profile:
         fresh=content.get("fresh", 0),
         source=content.get("source", ""),
         published=published and _published_from_json(published),
+        conditions=_conditions_from_json(content["conditions"]) if "conditions" in content else NOT_TOLD,
     )
+
+
+def _conditions_from_json(content: dict[str, Any]) -> Conditions:
+    return Conditions(
+        drift=content["drift"],
+        throttled=None if content["throttled"] is None else tuple(content["throttled"]),
+        cpu_joules=content["cpu_joules"],
+        gpu_joules=content["gpu_joules"],
+        gpu_clock_mhz=_range(content["gpu_clock_mhz"]),
+        gpu_temperature_c=_range(content["gpu_temperature_c"]),
+        gpu_power_w=_range(content["gpu_power_w"]),
+    )
+
+
+def _range(ends: list[float] | None) -> Range | None:
+    if ends is None:
+        return None
+    least, most = ends
+    return least, most
 
 
 def _published_from_json(content: dict[str, Any]) -> Published:

@@ -86,7 +86,7 @@ def test_openvino_alone(write: Callable[[list[str]], Path], tmp_path: Path) -> N
     ("backends", "expected"),
     [
         (["openvinno"], "backends: openvinno: no such backend; known: onnxruntime"),
-        (["onnxruntime-cuda"], "backends: onnxruntime-cuda runs on nvidia-gpu"),
+        (["onnxruntime-cuda"], "backends: onnxruntime-cuda runs on nvidia-gpu, this machine has none"),
         ([], "backends"),
     ],
 )

@@ -74,7 +74,7 @@ def test_the_example(tmp_path: Path) -> None:
     jsonschema.validate(report, json_schema())
     assert report["engines"] == []
     assert report["environment"] is None
-    assert report["inputs"]["imported"]["model"] == "bert-large-384"
+    assert report["workloads"][0]["imported"]["model"] == "bert-large-384"
     assert {c["device"] for c in report["candidates"]} == {
         "T4",
         "L4",
@@ -105,7 +105,7 @@ def test_what_cannot_serve_is_rejected_and_why(write: Write) -> None:
     assert reasons["L4"][1].endswith("no imported profile that can serve on this device")
     assert {s.candidate.device for s in made.servings} == {"T4", "genoa"}
     assert made.baseline is not None, "there is a profile of fp32 at batch 1"
-    assert made.model is None and made.environment is None
+    assert made.services[0].model is None and made.environment is None
     assert (made.measured, made.reused) == (0, 0)
     assert any("from a paper" in note for note in made.notes)
     report = publish(made, spec)
@@ -146,7 +146,7 @@ def test_a_store_may_be_named(write: Write, tmp_path: Path) -> None:
     by_sheet = plan(load_spec(path))
     by_store = plan(load_spec(write(imported={"profiles": "store"})))
     assert by_store.solution.placements == by_sheet.solution.placements
-    assert by_store.imported != by_sheet.imported
+    assert by_store.services[0].imported != by_sheet.services[0].imported
 
 
 def test_a_dry_run_tells_that_nothing_is_measured(write: Write) -> None:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from planner.cli import app
+from planner.domain.conditions import Conditions
 from planner.domain.profile import Configuration, Environment, Profile
 from planner.store import ProfileStore
 
@@ -62,6 +63,29 @@ def sheet(tmp_path: Path) -> Path:
     path = tmp_path / "sheet.csv"
     path.write_text(SHEET)
     return path
+
+
+def test_show_tells_how_far_to_trust_a_profile(store: ProfileStore) -> None:
+    calm = store.all()[0]
+    told = Conditions(0.07, ("power cap",), 8.0, 2.0, (1700, 1980), (50, 61), (310.2, 480.0))
+    c = replace(CONFIGURATION, batch_size=16)
+    store.put(replace(calm, configuration=c, conditions=told, foreign_load=0.2))
+    (marked,) = (p for p in store.all() if p.configuration == c)
+    text = shown("show", store.folder, store.id_of(marked))
+    for line in (
+        "load of other processes up to 20%",
+        "drift: not settled, the last turn's median is +7% from the first's",
+        "throttled: power cap",
+        "energy per request: 0.125 J by the GPU, 0.5 J by the CPU packages",
+        "GPU 1700 to 1980 MHz, 50 to 61 °C, 310 to 480 W",
+    ):
+        assert line in text.splitlines(), line
+    content = json.loads(planner("show", store.folder, store.id_of(marked), "--json").stdout)
+    assert content["gpu_joules_per_request"] == 0.125
+    assert content["throttled"] == ["power cap"]
+    text = shown("show", store.folder, store.id_of(calm))
+    assert not [word for word in ("drift", "throttled", "energy", "GPU", "load") if word in text]
+    assert json.loads(planner("show", store.folder, store.id_of(calm), "--json").stdout)["drift"] is None
 
 
 def test_the_program_knows_the_command() -> None:

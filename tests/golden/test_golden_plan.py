@@ -16,7 +16,7 @@ from planner.cli import render
 from planner.domain.device import Device
 from planner.domain.model import Model, Tensor
 from planner.domain.offer import Offer
-from planner.domain.plan import DataDigest, Judgement, Margin, Plan, RunnerUp, replica_rates
+from planner.domain.plan import DataDigest, Judgement, Margin, Plan, Planned, RunnerUp, replica_rates
 from planner.domain.problem import Demand, Problem, Rejection
 from planner.domain.profile import Configuration, Environment, Profile
 from planner.domain.quality import AccuracyFloor, Quality
@@ -101,6 +101,7 @@ def make_plan() -> Plan:
             Variant(r, "m" * 64, Path("/variants") / r / "model.onnx", r[0] * 64, size, notes),
             "onnxruntime",
             q,
+            "net",
         )
         for r, size, notes, q in (
             ("fp32", 4000, (), quality(0.95, 0.0)),
@@ -112,18 +113,24 @@ def make_plan() -> Plan:
         planner_version="0.1.0",
         spec_sha256="s" * 64,
         catalog_sha256="c" * 64,
-        model=Model(
-            Path("/models/net.onnx"),
-            "m" * 64,
-            4000,
-            17,
-            (Tensor("x", "float32", ("N", 8)),),
-            (Tensor("y", "float32", ("N", 4)),),
-            (("Gemm", 2),),
+        services=(
+            Planned(
+                workload=WORKLOAD,
+                model=Model(
+                    Path("/models/net.onnx"),
+                    "m" * 64,
+                    4000,
+                    17,
+                    (Tensor("x", "float32", ("N", 8)),),
+                    (Tensor("y", "float32", ("N", 4)),),
+                    (("Gemm", 2),),
+                ),
+                calibration=DataDigest("cal.npz", "a" * 64, 100, False),
+                evaluation=DataDigest("eval.npz", "b" * 64, 400, False),
+            ),
         ),
-        calibration=DataDigest("cal.npz", "a" * 64, 100, False),
-        evaluation=DataDigest("eval.npz", "b" * 64, 400, False),
-        workload=WORKLOAD,
+        periods=(),
+        objective="usd",
         limits=FleetLimits(),
         packing_derating=0.1,
         environment=ENVIRONMENT,
@@ -148,7 +155,14 @@ def make_plan() -> Plan:
 @pytest.fixture(scope="module")
 def report() -> PlanReport:
     engine = EnginePart(
-        variant="int8", backend="onnxruntime", path="engines/int8/model.onnx", sha256="i" * 64
+        workload="net",
+        variant="int8",
+        backend="onnxruntime",
+        device="genoa",
+        path="engines/int8/model.onnx",
+        sha256="i" * 64,
+        status="measured",
+        build="",
     )
     return to_report(make_plan(), [engine])
 

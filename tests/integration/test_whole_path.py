@@ -64,8 +64,8 @@ def test_every_replica_keeps_its_headroom_and_slo(planned: tuple[Path, PlanRepor
             candidate = candidates[traffic.candidate_id]
             crowded = placement.extrapolated
             capacity = candidate.packed_capacity_rps if crowded else candidate.capacity_rps
-            assert traffic.replica_rps <= capacity * (1 - report.workload.slo.headroom) * (1 + 1e-9)
-            assert traffic.predicted_sojourn_ms <= report.workload.slo.budget_ms
+            assert traffic.replica_rps <= capacity * (1 - report.workloads[0].slo.headroom) * (1 + 1e-9)
+            assert traffic.predicted_sojourn_ms <= report.workloads[0].slo.budget_ms
 
 
 def test_what_could_not_serve_says_why(planned: tuple[Path, PlanReport]) -> None:

@@ -7,11 +7,11 @@ has. TensorRT is imported in ``library`` only, CUDA in ``cudart`` only, both whe
 
 from planner.backends.tensorrt.backend import TensorRt
 from planner.backends.tensorrt.command import build_command
-from planner.backends.tensorrt.keep import Kept, engine_for, mark_measured, vouched
+from planner.backends.tensorrt.keep import Kept, adopt, engine_for, engines_of, mark_measured, vouched
 from planner.backends.tensorrt.library import Library, import_library
 from planner.backends.tensorrt.order import BuildOptions, Order
 from planner.backends.tensorrt.place import Place
-from planner.backends.tensorrt.record import EngineRecord, read_record, reusable
+from planner.backends.tensorrt.record import EngineRecord, read_record, record_path, reusable
 from planner.backends.tensorrt.rtx import why_not_ahead
 from planner.backends.tensorrt.session import TensorRtSession, Timing
 from planner.backends.tensorrt.together import timed_together
@@ -27,11 +27,14 @@ __all__ = [
     "TensorRt",
     "TensorRtSession",
     "Timing",
+    "adopt",
     "build_command",
     "engine_for",
+    "engines_of",
     "import_library",
     "mark_measured",
     "read_record",
+    "record_path",
     "refusal",
     "reusable",
     "timed_together",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from planner.backends.tensorrt.record import (
     EngineRecord,
     key,
     read_record,
+    record_path,
     reusable,
     write_record,
 )
@@ -110,6 +111,40 @@ def find_engine(order: Order, place: Place, folder: Path) -> Kept | None:
         if reusable(record, order, place):
             found.append(Kept(engine, record, reused=True))
     return min(found, key=lambda kept: kept.record.status != "measured", default=None)
+
+
+def adopt(files: Mapping[str, bytes], folder: Path) -> Path:
+    """Keep an engine that a machine of ours has built and sent, with its record, and vouch for it.
+
+    Raises BackendError where the two are not of each other.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (name,) = (name for name in files if not name.endswith(".json"))
+    engine = folder / Path(name).name
+    replace_file(record_path(engine), files[f"{name}.json"])
+    record = read_record(engine)
+    found = sha256(files[name])
+    if record is None or record.sha256 != found:
+        record_path(engine).unlink()
+        raise BackendError(f"{name}: its sha256 is {found[:12]}…, its record says another; measure it again")
+    replace_file(engine, files[name])
+    _vouch(folder, engine.name, found)
+    return engine
+
+
+def engines_of(order: Order, backend: str, folder: Path) -> list[Path]:
+    """The engines of ``order`` in ``folder`` that were measured, wherever they were built."""
+    known, found = vouched(folder), []
+    for engine in sorted(folder.glob("*.engine")):
+        try:
+            record = read_record(engine)
+        except BackendError:
+            continue
+        if record is None or record.order != order or record.place.backend != backend:
+            continue
+        if record.status == "measured" and record.sha256 in known:
+            found.append(engine)
+    return found
 
 
 def mark_measured(engine: Path) -> EngineRecord:

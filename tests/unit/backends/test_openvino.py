@@ -54,6 +54,24 @@ def test_a_classifier_and_its_variants(recipe: str, tiny_model: LabelledModel, t
             assert_same(outputs, wanted)
 
 
+def test_inputs_may_lie_in_memory_as_they_like(tiny_model: LabelledModel) -> None:
+    """Contiguous ones are read where they are, others copied: strided, read-only, of another float type."""
+    with np.load(tiny_model.calibration) as data:
+        x = data["x"][:8]
+    strided = np.repeat(x, 2, axis=0)[::2]
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    changed = x.copy()
+    feeds = [{"x": array} for array in (x, strided, frozen, x.astype(np.float64), changed, x[:3], x)]
+    (expected,) = run("onnxruntime", tiny_model.model, {"x": x})
+    with backend("openvino").load(tiny_model.model, 1) as session:
+        found = [session.infer(feed) for feed in feeds]
+        changed[:] = 0
+        again = session.infer({"x": x})
+    for number, outputs in enumerate((*found, again)):
+        assert_same(outputs, [wanted[:3] if number == 5 else wanted for wanted in expected])
+
+
 @pytest.mark.parametrize("recipe", ["fp32", "int8"])
 def test_convolutions(recipe: str, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((16, 3, 12, 12), dtype=np.float32)

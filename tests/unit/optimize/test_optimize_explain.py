@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from planner.domain.problem import Demand, Problem
+from planner.domain.problem import Demand, Keep, Problem
 from planner.optimize.explain import baseline, runner_up
 from planner.optimize.solve import Answer, run_highs, solve
 
@@ -101,3 +101,25 @@ def test_the_solver_and_the_time_limit_are_passed_on(candidate, offer) -> None:
     runner_up(problem, solve(problem), 7.0, solver=watched)
     baseline(problem, lambda c: True, 3.0, solver=watched)
     assert [round(limit) for limit in limits] == [7, 3]
+
+
+def test_the_runner_up_of_another_objective_tells_what_it_reaches(candidate, offer) -> None:
+    candidates = (candidate("fine", quality=0.9), candidate("coarse", quality=0.7, capacity_rps=40.0))
+    problem = Problem(
+        DEMAND, candidates, (offer("m", 0.1),), objective="accuracy", budget_usd_per_hour=0.5, min_zones=1
+    )
+    solution = solve(problem)
+    second = runner_up(problem, solution)
+    assert second.solution is not None
+    assert second.solution.amount == pytest.approx(0.7)
+    assert second.reason.startswith("reaches a mean quality of 0.7 instead of 0.9: 1 × coarse on m")
+
+
+def test_the_runner_up_of_a_kept_plan_is_found_anew(candidate, offer) -> None:
+    problem = Problem(DEMAND, (candidate("one"), candidate("two", capacity_rps=9.0)), (offer("m", 0.1),))
+    before = solve(problem)
+    kept = replace(problem, keep=Keep(before.placements, 0.5))
+    second = runner_up(kept, solve(kept))
+    assert second.winner.candidate_id == "one"
+    assert second.choice is not None
+    assert second.choice.candidate_id == "two"

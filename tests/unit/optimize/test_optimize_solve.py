@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from planner.domain.offer import Offer
 from planner.domain.problem import Candidate, Demand, Problem, Solution
 from planner.errors import InfeasibleError
-from planner.optimize.formulation import Program, Row, Variable
+from planner.optimize.program import Program, Row, Variable
 from planner.optimize.solve import FEASIBLE, OPTIMAL, UNKNOWN, Answer, run_highs, solve
 
 GIB = 1024**3

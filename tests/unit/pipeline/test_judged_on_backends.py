@@ -27,7 +27,7 @@ def prepared(tiny_model: onnx_models.LabelledModel, tmp_path: Path) -> Prepared:
         backends=["openvino", "onnxruntime", "openvino"],
         batch_sizes=[1, 2],
     )
-    return pipeline.prepare(pipeline.load_spec(path))
+    return pipeline.prepare(pipeline.load_spec(path).only)
 
 
 def on(judged: pipeline.Judged) -> list[tuple[str, str]]:
@@ -131,6 +131,6 @@ def test_the_grid_names_the_backend(prepared: Prepared) -> None:
     variants = [variant for variant, _ in pipeline.judge(prepared).variants]
     grids: list[Configuration] = []
     for name in prepared.spec.backends:
-        grids += [c for c, _ in configurations(prepared, variants[:2], name)]
+        grids += [c for c, _ in configurations(prepared, variants[:2], name, prepared.places[0])]
     assert len(set(grids)) == len(grids) == 2 * 2 * 2
     assert {c.backend for c in grids} == {"onnxruntime", "openvino"}

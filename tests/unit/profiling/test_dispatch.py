@@ -47,6 +47,9 @@ class Machine:
     def __init__(self, jobs: Sequence[Job], fails: bool) -> None:
         self._jobs, self._fails = jobs, fails
 
+    def rest(self) -> None:
+        pass
+
     def measure(self, samples: int, timeout_s: float, feed: int = 0) -> Measurement:
         if self._fails:
             raise BackendError("the replica's process has died")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from planner.profiling import nvml as module
-from planner.profiling.nvml import GpuProcess, gpus
+from planner.profiling.nvml import GpuProcess, GpuReading, gpus, watching
 
 GIB = 1024**3
 
@@ -36,6 +36,9 @@ class Chip:
     reasons: int = 0
     pids: tuple[tuple[int, int | None], ...] = ()
     used_gib: int = 1
+    energy_mj: int | None = 5_000_000
+    held_ns: dict[int, int] | None = None
+    whole: Chip | None = None
 
 
 class Driver:
@@ -43,6 +46,7 @@ class Driver:
 
     NVMLError = NVMLError
     NVML_DEVICE_MIG_ENABLE = 1
+    NVML_PERF_POLICY_POWER, NVML_PERF_POLICY_THERMAL = 0, 1
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
     nvmlClocksEventReasonApplicationsClocksSetting = 0x2
     nvmlClocksEventReasonSwPowerCap = 0x4
@@ -75,6 +79,20 @@ class Driver:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Chip:
         assert self.open, "not between init and shutdown"
         return self.chips[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Chip:
+        assert self.open, "not between init and shutdown"
+        slices = [part for chip in self.chips for part in chip.slices.values()]
+        return _supported(next((chip for chip in (*self.chips, *slices) if chip.uuid == uuid), None))
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, mig: Chip) -> Chip:
+        return _supported(mig.whole)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, chip: Chip) -> int:
+        return _supported(chip.energy_mj)
+
+    def nvmlDeviceGetViolationStatus(self, chip: Chip, policy: int) -> Any:
+        return SimpleNamespace(violationTime=_supported(chip.held_ns)[policy])
 
     def nvmlDeviceGetName(self, chip: Chip) -> str:
         return chip.name
@@ -193,6 +211,63 @@ def test_a_driver_that_fails_midway_is_closed() -> None:
 def test_no_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpus().problem == "nvidia-ml-py is missing; install it with: pip install nvidia-ml-py"
+
+
+def test_readings_of_a_gpu() -> None:
+    chip = Chip("NVIDIA L4", 23, held_ns={0: 10, 1: 20})
+    driver = Driver(chip)
+    with watching("GPU-0", driver) as read:
+        before = read()
+        assert before == GpuReading(5_000_000, 990, 55, 71.5, (), (("temperature", 20), ("power", 10)))
+        assert before.throttled_since(before) == ()
+        chip.held_ns = {0: 10, 1: 21}
+        between = read()
+        assert between is not None
+        assert between.throttled_since(before) == ("temperature",), "over by now, but it was"
+        chip.reasons = Driver.nvmlClocksEventReasonSwThermalSlowdown
+        after = read()
+        assert after is not None
+        assert after.throttled_since(before) == ("temperature (driver)",), "told once"
+        chip.reasons = Driver.nvmlClocksEventReasonApplicationsClocksSetting
+        chip.held_ns = None
+        calm = read()
+        assert calm is not None
+        assert calm.throttled_since(before) == (), "what an administrator set slows all turns alike"
+    assert driver.open == 0
+
+
+def test_a_slice_has_the_clock_of_its_gpu_but_not_its_neighbours_energy() -> None:
+    whole = Chip("NVIDIA H100 80GB HBM3", 80, mig=True)
+    part = Chip("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 10, "MIG-a", clocks=None, whole=whole)
+    whole.slices = {0: part}
+    with watching("MIG-a", Driver(whole)) as read:
+        found = read()
+    assert found is not None
+    assert (found.sm_clock_mhz, found.energy_mj, found.power_w) == (990, None, None)
+
+
+def test_what_a_gpu_does_not_read_is_absent() -> None:
+    driver = Driver(Chip("NVIDIA Thor", 122, clocks=None, energy_mj=None))
+    driver.nvmlDeviceGetCurrentClocksEventReasons = _raising("Not Supported")  # type: ignore[method-assign]
+    driver.nvmlDeviceGetCurrentClocksThrottleReasons = _raising("Not Supported")  # type: ignore[method-assign]
+    with watching("GPU-0", driver) as read:
+        found = read()
+    assert found == GpuReading(None, None, 55, 71.5, None, ())
+    assert found.throttled_since(found) is None
+
+
+def test_where_there_is_no_gpu_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching("GPU-7", Driver(Chip("NVIDIA L4", 23))) as read:
+        assert read() is None
+    with watching("", Driver(Chip("NVIDIA L4", 23))) as read:
+        assert read() is None
+    silent = Driver()
+    silent.nvmlInit = _raising("Driver Not Loaded")  # type: ignore[method-assign]
+    with watching("GPU-0", silent) as read:
+        assert read() is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with watching("GPU-0") as read:
+        assert read() is None
 
 
 def _raising(text: str) -> Callable[..., Any]:

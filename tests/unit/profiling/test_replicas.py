@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ import pytest
 from planner.errors import BackendError
 from planner.profiling.environment import MachineTimes, foreign_load, machine_times
 from planner.profiling.replicas import running
+from planner.profiling.sensors import Package, Read, Reading
 
 if TYPE_CHECKING:
     from onnx_models import LabelledModel
@@ -103,3 +107,40 @@ def test_the_machine_s_times_are_read(tmp_path: Path) -> None:
     hertz = os.sysconf("SC_CLK_TCK")
     assert (times.busy_s * hertz, times.total_s * hertz) == (81, 531)
     assert machine_times(tmp_path / "nowhere") is None
+
+
+def test_energy_is_shared_among_all_that_infer_and_warming_up_has_none(
+    tiny_model: LabelledModel, feed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that takes 30 W, whatever it does, and two replicas that infer all the time."""
+
+    @contextmanager
+    def thirty_watts(gpu: str) -> Iterator[Read]:
+        def read() -> Reading:
+            now = time.monotonic()
+            return Reading(now, (Package("intel-rapl:0", round(now * 30e6), 1 << 62),), None, None)
+
+        yield read
+
+    monkeypatch.setattr("planner.profiling.replicas.reading", thirty_watts)
+    with running(tiny_model.model, "onnxruntime", 1, 2, [feed]) as replicas:
+        assert replicas.measure(100, timeout_s=60).conditions.cpu_joules is None
+        taken = replicas.measure(100, timeout_s=60)
+    mean_s = sum(taken.samples_ns) / len(taken.samples_ns) / 1e9
+    assert taken.conditions.cpu_joules == pytest.approx(30 * mean_s / 2, rel=0.01)
+
+
+def test_a_resting_replica_stands_still_and_measures_again(tiny_model: LabelledModel, feed: Path) -> None:
+    def cpu_ticks(pid: int) -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    with running(tiny_model.model, "onnxruntime", 1, 1, [feed]) as replicas:
+        replicas.measure(10, timeout_s=60)
+        replicas.rest()
+        (pid,) = replicas.pids
+        time.sleep(0.2)  # it may finish what it has begun
+        before = cpu_ticks(pid)
+        time.sleep(0.5)
+        assert cpu_ticks(pid) - before <= 1
+        assert len(replicas.measure(10, timeout_s=60).samples_ns) == 10

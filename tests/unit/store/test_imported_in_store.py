@@ -51,7 +51,7 @@ def test_a_file_of_schema_1_is_read_and_found(tmp_path: Path) -> None:
     store = ProfileStore(tmp_path)
     path = store.put(MEASURED)
     content = json.loads(path.read_text())
-    for key in ("source", "published", "fresh"):
+    for key in ("source", "published", "fresh", "conditions"):
         del content[key]
     del content["configuration"]["model"]
     path.write_text(json.dumps(content | {"schema": 1}))

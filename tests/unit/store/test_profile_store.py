@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.domain.conditions import NOT_TOLD, Conditions
 from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.errors import StoreError, SupportError
 from planner.store import ProfileStore, replace_text
@@ -27,6 +28,39 @@ def test_a_profile_comes_back_equal(tmp_path: Path) -> None:
     assert store.find(CONFIGURATION, ENVIRONMENT) == PROFILE
     assert store.all() == [PROFILE]
     assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Conditions(-0.07, ("power cap", "temperature"), 12.5, 0.25, (1700, 1980), (50, 61), (310.2, 480.0)),
+        Conditions(drift=0.0, throttled=()),
+    ],
+)
+def test_conditions_come_back_equal(tmp_path: Path, told: Conditions) -> None:
+    store = ProfileStore(tmp_path)
+    store.put(replace(PROFILE, conditions=told))
+    assert store.find(CONFIGURATION, ENVIRONMENT) == replace(PROFILE, conditions=told)
+
+
+def test_a_file_of_schema_2_tells_no_conditions(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    path = store.put(PROFILE)
+    content = json.loads(path.read_text())
+    del content["conditions"]
+    path.write_text(json.dumps(content | {"schema": 2}))
+    found = store.find(CONFIGURATION, ENVIRONMENT)
+    assert found == PROFILE
+    assert found.conditions == NOT_TOLD
+
+
+@pytest.mark.parametrize("damage", [None, {}, {"drift": 0.1}, []])
+def test_damaged_conditions_are_named(tmp_path: Path, damage: object) -> None:
+    store = ProfileStore(tmp_path)
+    path = store.put(PROFILE)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"conditions": damage}))
+    with pytest.raises(StoreError, match=path.name):
+        store.find(CONFIGURATION, ENVIRONMENT)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""What a fleet is asked for, and the problem that it makes with what may serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from planner.catalog import Catalog, allowed_devices, matches
+from planner.domain.offer import SPOT, Offer
+from planner.domain.plan import Judgement
+from planner.domain.problem import USD, Candidate, Demand, OfferFigures, Period, Problem
+from planner.domain.quality import Quality
+from planner.domain.workload import FleetLimits, Workload
+from planner.spec import Fleet
+from planner.units import WATTS_PER_KILOWATT
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The workloads and the limits of a fleet.
+
+    ``mean_floors``: of workloads whose floor is that of the mean over all requests, what it must reach
+    (``counts_as`` says of what). ``power_w``: by device, what one of it draws at most.
+    """
+
+    workloads: tuple[Workload, ...]
+    limits: FleetLimits
+    periods: tuple[Period, ...] = ()
+    objective: str = USD
+    mean_floors: Mapping[str, float] | None = None
+    power_w: Mapping[str, float] | None = None
+
+    def problem(self, candidates: Iterable[Candidate], offers: Iterable[Offer]) -> Problem:
+        """What the solver sees: of the offers those with a device that a candidate is for."""
+        kept = tuple(candidates)
+        devices = {candidate.device for candidate in kept}
+        sold = tuple(offer for offer in offers if offer.device in devices)
+        limits = self.limits
+        return Problem(
+            demands=tuple(self._demand(workload) for workload in self.workloads),
+            candidates=kept,
+            offers=sold,
+            max_instances_per_offer=limits.max_instances_per_offer,
+            periods=self.periods,
+            figures=tuple(self._figures(offer) for offer in sold),
+            quotas=limits.quotas,
+            budget_usd_per_hour=limits.budget_usd_per_hour,
+            max_kinds=limits.max_kinds,
+            min_zones=limits.min_zones,
+            objective=self.objective,
+        )
+
+    def _demand(self, workload: Workload) -> Demand:
+        return Demand(
+            workload.name,
+            workload.rate_rps,
+            rates_rps=workload.rates_rps,
+            min_mean_quality=(self.mean_floors or {}).get(workload.name),
+            max_spot_share=workload.max_spot_share,
+            redundancy=workload.redundancy,
+        )
+
+    def _figures(self, offer: Offer) -> OfferFigures:
+        """Power is that of the accelerators alone, at their limit; of CPUs no source gives it."""
+        each = (self.power_w or {}).get(offer.device)
+        power = each * offer.device_count if each is not None and offer.device_count else None
+        grams = offer.grams_co2_per_kwh
+        return OfferFigures(
+            offer.id,
+            availability=self.limits.spot_availability if offer.purchase == SPOT else 1.0,
+            power_w=power,
+            carbon_g_per_hour=None if power is None or grams is None else power / WATTS_PER_KILOWATT * grams,
+        )
+
+
+def asked_of(fleet: Fleet, catalog: Catalog, judgements: Iterable[Judgement] = ()) -> Asked:
+    workloads = tuple(spec.workload for spec in fleet.services)
+    by_workload: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        by_workload.setdefault(judgement.workload, []).append(judgement)
+    return Asked(
+        workloads=workloads,
+        limits=fleet.limits,
+        periods=fleet.periods,
+        objective=fleet.objective,
+        mean_floors={w.name: mean_floor(w, by_workload[w.name]) for w in workloads if w.floor_on_average},
+        power_w={device.name: device.tdp_w for device in catalog.devices if device.tdp_w is not None},
+    )
+
+
+def counts_as(workload: Workload, quality: Quality) -> float:
+    """What a variant contributes to the mean that the workload's floor is about, higher being better.
+
+    With a floor on the drop that is the negative drop (it is measured in pairs, and so known better than the
+    values that it is between), else the value; of both the pessimistic end, unless the floor is judged by
+    the point.
+    """
+    floor = workload.floor
+    if floor.minimum is None:
+        return -(quality.drop_high if floor.by == "interval" else quality.drop)
+    worse = quality.low if quality.higher_is_better else quality.high
+    value = worse if floor.by == "interval" else quality.value
+    return value if quality.higher_is_better else -value
+
+
+def mean_floor(workload: Workload, judgements: list[Judgement]) -> float:
+    """What the mean of ``counts_as`` must reach."""
+    floor = workload.floor
+    if floor.minimum is None:
+        assert floor.max_drop is not None
+        return -floor.max_drop
+    better = all(judgement.quality.higher_is_better for judgement in judgements)
+    return floor.minimum if better else -floor.minimum
+
+
+def offers_within(catalog: Catalog, limits: FleetLimits) -> tuple[Offer, ...]:
+    """Those that the limits allow, in the catalog's order."""
+    devices = allowed_devices(catalog, limits)
+    return tuple(o for o in catalog.offers if o.device in devices and matches(o, limits))
