@@ -31,10 +31,10 @@ from planner.domain.progress import Step
 from planner.domain.quality import Quality
 from planner.domain.variant import Variant
 from planner.pipeline.inputs import Entry, Prepared, prepare
-from planner.spec import read_spec
 from planner.pipeline.steps import EVALUATION_BATCH, judge
 from planner.profiling.environment import usable_cores
 from planner.quality import assess, predict_all
+from planner.spec import read_spec
 from planner.variants import Context, recipe
 from planner.variants.context import single_feeds
 from planner.variants.observe import observed

@@ -21,12 +21,13 @@ def matches(offer: Offer, limits: FleetLimits) -> bool:
 
 
 def allowed_devices(catalog: Catalog, limits: FleetLimits) -> frozenset[str]:
-    """The names of the devices that ``only`` and ``without`` leave."""
+    """The names of the devices on sale that ``only`` and ``without`` leave."""
+    called = {device.name: _called(device) for device in catalog.devices}
+    sold = {offer.device: called.get(offer.device, {offer.device}) for offer in catalog.offers}
     return frozenset(
-        device.name
-        for device in catalog.devices
-        if (not limits.only or _called(device) & set(limits.only))
-        and not _called(device) & set(limits.without)
+        name
+        for name, words in sold.items()
+        if (not limits.only or words & set(limits.only)) and not words & set(limits.without)
     )
 
 

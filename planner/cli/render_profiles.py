@@ -300,6 +300,8 @@ def _conditions(one: Profile) -> Iterator[str]:
     ]
     if energies:
         yield f"energy per request: {', '.join(energies)}"
+    if told.gpu_compute_ns is not None:
+        yield f"kernels alone, without transfers: {format_ms(told.gpu_compute_ns)} on average"
     ranges = ((told.gpu_clock_mhz, "MHz"), (told.gpu_temperature_c, "°C"), (told.gpu_power_w, "W"))
     seen = [f"{of[0]:.0f} to {of[1]:.0f} {unit}" for of, unit in ranges if of is not None]
     if seen:
@@ -386,6 +388,7 @@ def _profile_json(one: Profile) -> dict[str, Any]:
         "throttled": None if one.conditions.throttled is None else list(one.conditions.throttled),
         "cpu_joules_per_request": one.cpu_joules_per_request,
         "gpu_joules_per_request": one.gpu_joules_per_request,
+        "gpu_compute_ms": _ms(one.conditions.gpu_compute_ns),
         "gpu_clock_mhz": one.conditions.gpu_clock_mhz,
         "gpu_temperature_c": one.conditions.gpu_temperature_c,
         "gpu_power_w": one.conditions.gpu_power_w,

@@ -25,6 +25,9 @@ class Conditions:
     """Of one inference (a whole batch), all CPU packages of the machine."""
     gpu_joules: float | None = None
     """Of one inference (a whole batch)."""
+    gpu_compute_ns: float | None = None
+    """Of one inference (a whole batch): its kernels alone, by the device's clock. The samples hold the
+    transfers too."""
     gpu_clock_mhz: Range | None = None
     """Of its multiprocessors."""
     gpu_temperature_c: Range | None = None
@@ -37,6 +40,7 @@ class Conditions:
             throttled=_united(self.throttled, other.throttled),
             cpu_joules=_average(self.cpu_joules, other.cpu_joules, share),
             gpu_joules=_average(self.gpu_joules, other.gpu_joules, share),
+            gpu_compute_ns=_average(self.gpu_compute_ns, other.gpu_compute_ns, share),
             gpu_clock_mhz=_widest(self.gpu_clock_mhz, other.gpu_clock_mhz),
             gpu_temperature_c=_widest(self.gpu_temperature_c, other.gpu_temperature_c),
             gpu_power_w=_widest(self.gpu_power_w, other.gpu_power_w),

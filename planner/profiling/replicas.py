@@ -77,6 +77,9 @@ class Replicas:
             (felt.seconds - sensed.seconds) * len(self._workers) * len(pooled) / sum(pooled) * NS_PER_S
         )
         under = conditions(sensed, felt, inferences)
+        computed = [answer["compute_ns"] for answer in answers if answer["compute_ns"] is not None]
+        if computed:
+            under = replace(under, gpu_compute_ns=sum(computed) / len(computed))
         if feed not in self._warm:
             # The first time begins with warming up.
             under = replace(under, cpu_joules=None, gpu_joules=None)

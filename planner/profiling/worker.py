@@ -2,9 +2,9 @@
 
 A crash or a hang of a native library ends this process and nothing else. The parent speaks JSON lines:
 ``{"feed": k, "samples": n}`` asks for n latencies with its k-th input; the answer holds ``samples_ns``,
-``memory_bytes`` and ``cpu_ns``, the process's CPU time so far. Having answered, the replica keeps inferring
-untimed until the next line, so that its neighbours are measured under load to their last sample; ``{"rest":
-true}``, which has no answer, makes it wait for that line. End of input ends the process.
+``compute_ns``, ``memory_bytes`` and ``cpu_ns``, the process's CPU time so far. Having answered, the replica
+keeps inferring untimed until the next line, so that its neighbours are measured under load to their last
+sample; ``{"rest": true}``, which has no answer, makes it wait for that line. End of input ends the process.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from planner.backends import backend
 from planner.backends.base import Feed, Session
 from planner.errors import PlannerError
 from planner.profiling.measure import sample, warm_up
+
+TIMED = 10
+"""Inferences of each turn that the device's own clock times."""
 
 
 def main() -> None:
@@ -69,12 +72,27 @@ def _serve(session: Session, feeds: list[Feed], answers: TextIO) -> None:
         samples = sample(session, feed, request["samples"])
         answer = {
             "samples_ns": samples,
-            "memory_bytes": _peak_memory_bytes(),
+            "memory_bytes": _on_device(session) or _peak_memory_bytes(),
+            "compute_ns": _compute_ns(session, feed),
             "cpu_ns": time.process_time_ns(),
         }
         _answer(answers, answer)
         while requests.empty():
             session.infer(feed)
+
+
+def _compute_ns(session: Session, feed: Feed) -> float | None:
+    """What the kernels alone take, the mean of a few inferences; None where the session cannot tell."""
+    timed = getattr(session, "timed", None)
+    if timed is None:
+        return None
+    return sum(timed(feed).compute_ns for _ in range(TIMED)) / TIMED
+
+
+def _on_device(session: Session) -> int:
+    """Memory of a GPU that the session takes; 0 where it runs on none, or does not tell."""
+    told = getattr(session, "device_bytes", None)
+    return told() if told else 0
 
 
 def _claim_stdout() -> TextIO:

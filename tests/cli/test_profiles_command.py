@@ -67,7 +67,7 @@ def sheet(tmp_path: Path) -> Path:
 
 def test_show_tells_how_far_to_trust_a_profile(store: ProfileStore) -> None:
     calm = store.all()[0]
-    told = Conditions(0.07, ("power cap",), 8.0, 2.0, (1700, 1980), (50, 61), (310.2, 480.0))
+    told = Conditions(0.07, ("power cap",), 8.0, 2.0, 2.5e6, (1700, 1980), (50, 61), (310.2, 480.0))
     c = replace(CONFIGURATION, batch_size=16)
     store.put(replace(calm, configuration=c, conditions=told, foreign_load=0.2))
     (marked,) = (p for p in store.all() if p.configuration == c)

@@ -184,7 +184,7 @@ def test_a_fleets_mistakes(tmp_path: Path, old: str, new: str, expected: str) ->
 
 
 def test_rates_by_hour_from_a_trace(tmp_path: Path) -> None:
-    """A request a minute from 9:30 to 11:00, and to 10:30 the next day: of 9:00 an hour and a half is covered,
+    """A request a minute from 9:30 to 11:00, and to 10:30 the next day: of 9:00 an hour and a half is told,
     with an hour of requests; of 10:00 as much, full of them; of all others nothing came."""
     rows = ["id,TIMESTAMP"]
     for day, end in ((1, 11 * 60), (2, 10 * 60 + 30)):

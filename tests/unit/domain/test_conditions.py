@@ -23,7 +23,7 @@ def test_joules_are_the_average_over_all_samples(turns: list[tuple[float, int]])
 
 
 def test_what_one_does_not_tell_the_other_does() -> None:
-    known = Conditions(0.0, (), 1.0, 2.0, (3, 4), (5, 6), (7, 8))
+    known = Conditions(0.0, (), 1.0, 2.0, 9.0, (3, 4), (5, 6), (7, 8))
     assert known.joined(NOT_TOLD, 0.5) == known
     assert NOT_TOLD.joined(known, 0.5) == known
     assert over([]) == NOT_TOLD

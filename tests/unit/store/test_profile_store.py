@@ -33,7 +33,7 @@ def test_a_profile_comes_back_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        Conditions(-0.07, ("power cap", "temperature"), 12.5, 0.25, (1700, 1980), (50, 61), (310.2, 480.0)),
+        Conditions(-0.07, ("power cap",), 12.5, 0.25, 2.5e6, (1700, 1980), (50, 61), (310.2, 480.0)),
         Conditions(drift=0.0, throttled=()),
     ],
 )
