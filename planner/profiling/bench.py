@@ -216,7 +216,9 @@ class Bench:
         return known.fresh if fresh else len(known.samples_ns) - known.fresh
 
     def _turn(self, replicas: Running, turns: Turns) -> None:
-        chunk = ceil(turns.needed / ROUNDS)
+        count = turns.count
+        # What goes on beyond what the percentile needs grows with what there is, so that turns stay few.
+        chunk = max(ceil(turns.needed / ROUNDS), count // ROUNDS if count >= turns.needed else 0)
         for attempt in range(REPEATS + 1):
             begin = self._clock()
             taken = replicas.measure(chunk, timeout_s=60.0 + 10.0 * chunk, feed=turns.feed)

@@ -32,6 +32,11 @@ class Turns:
         self.left_out += 1
 
     @property
+    def count(self) -> int:
+        """Of samples."""
+        return sum(len(turn.samples_ns) for turn in self.kept)
+
+    @property
     def samples_ns(self) -> tuple[int, ...]:
         return tuple(ns for turn in self.kept for ns in turn.samples_ns)
 
