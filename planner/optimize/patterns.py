@@ -62,6 +62,10 @@ MOST_COLUMNS = 20_000
 MayServe = Callable[[Candidate, Offer], bool]
 
 
+class TooManyWaysError(InputError):
+    """Instances can be shared in more ways than can be listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Packing:
     """``replicas`` by candidate id, and the rate that they take on each of the problem's axes."""
@@ -144,7 +148,7 @@ def columns(problem: Problem, may_serve: MayServe = anywhere) -> tuple[Column, .
             known[shape] = packings(offer, fitting, axes)
         found.extend(Column(offer, packing) for packing in known[shape])
         if len(found) > MOST_COLUMNS:
-            raise InputError(
+            raise TooManyWaysError(
                 f"more than {MOST_COLUMNS} ways to share instances among workloads {', '.join(workloads)}; "
                 "narrow the offers by provider or region, or plan fewer workloads at once"
             )
@@ -371,8 +375,8 @@ def _by_id(candidates: Sequence[Candidate], counts: Sequence[int]) -> dict[str, 
     return {c.id: count for c, count in zip(candidates, counts, strict=True) if count}
 
 
-def _too_many(offer: Offer, workloads: Iterable[str]) -> InputError:
-    return InputError(
+def _too_many(offer: Offer, workloads: Iterable[str]) -> TooManyWaysError:
+    return TooManyWaysError(
         f"{offer.id}: there are more than {MOST_PACKINGS} ways to share one instance among workloads "
         f"{', '.join(sorted(workloads))}; leave out instances that large, or plan fewer workloads at once"
     )

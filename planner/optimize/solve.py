@@ -28,7 +28,7 @@ from planner.optimize.formulation import (
 )
 from planner.optimize.highs import highs_version, run_highs
 from planner.optimize.keep import NoLongerError, present, saving
-from planner.optimize.patterns import MayServe, anywhere, columns
+from planner.optimize.patterns import MayServe, TooManyWaysError, anywhere, columns
 from planner.optimize.program import FEASIBLE, INFEASIBLE, OPTIMAL, UNKNOWN, Answer, Solver
 from planner.optimize.stages import Reached, commitments, placements, solve_in_stages
 from planner.optimize.supply import is_plain
@@ -56,11 +56,20 @@ def solve(
     ``stages``, or, without ``break_ties``, the solver's. The present plan (``Problem.keep``) stays unless
     that saves more than asked for.
     Raises InfeasibleError naming what blocks every plan, or where the time is over before any was found;
-    CatalogError for a price that is none; InputError where workloads share instances in too many ways.
+    CatalogError for a price that is none; InputError where workloads share instances in too many ways for
+    these limits (see ``large``, which takes the plain ones, at a gap that it tells).
     """
     start = perf_counter()
     way = _plain if is_plain(problem) else _in_full
-    best = way(problem, start, time_limit_s, may_serve, solver, break_ties)
+    try:
+        best = way(problem, start, time_limit_s, may_serve, solver, break_ties)
+    except TooManyWaysError:
+        # Imported here: it is built on the other modules of this package.
+        from planner.optimize.large import solve_large, unsupported
+
+        if problem.keep is not None or unsupported(problem) is not None:
+            raise
+        best = solve_large(problem, time_limit_s, may_serve=may_serve)
     if problem.keep is not None:
         best = _kept(problem, best, time_limit_s, solver)
     return replace(best, solve_seconds=perf_counter() - start)

@@ -86,7 +86,8 @@ def _compute_ns(session: Session, feed: Feed) -> float | None:
     timed = getattr(session, "timed", None)
     if timed is None:
         return None
-    return sum(timed(feed).compute_ns for _ in range(TIMED)) / TIMED
+    total: int = sum(timed(feed).compute_ns for _ in range(TIMED))
+    return total / TIMED
 
 
 def _on_device(session: Session) -> int:

@@ -297,6 +297,8 @@ def test_an_interrupt_keeps_what_was_measured(write: Write, tmp_path: Path) -> N
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Shells start background jobs, such as this test run may be, with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     profiles = tmp_path / "plan" / "profiles"
     deadline = time.monotonic() + 120
