@@ -124,8 +124,10 @@ def test_too_many_ways_to_share_an_instance_is_an_error_that_names_it(monkeypatc
     problem = Problem((Demand("wx", 1.0), Demand("wy", 1.0)), candidates, (offer("big", 1, vcpus=64),))
     assert solve(problem).usd_per_hour == 1
     monkeypatch.setattr(patterns, "MOST_PACKINGS", 20)
+    # Plain limits go to ``large``, at a gap that is told; others cannot.
+    assert solve(problem).usd_per_hour >= 1
     with pytest.raises(InputError, match="cloud/big/r1/on-demand: there are more than 20 ways"):
-        solve(problem)
+        solve(replace(problem, min_zones=1))
 
 
 def test_rejections_say_what_fell_out_and_why(candidate, offer) -> None:
