@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from planner.domain.problem import ENERGY, NO_LOSS, USD, Problem, zones_of
+from planner.domain.problem import ENERGY, NO_LOSS, USD, Candidate, Problem, zones_of
 from planner.errors import InfeasibleError
 from planner.optimize.fleet import Fleet, fleet, fleet_columns
 from planner.optimize.formulation import Formulation
@@ -156,7 +156,8 @@ def _nothing_serves(problem: Problem, workload: str) -> str:
     able = [candidate for candidate in mine if candidate.capacity_rps > 0]
     if not able:
         return f"workload {workload}: all {len(mine)} candidates have a capacity of 0 rps; relax the SLO"
-    reasons = [lacking(problem, candidate) for candidate in able]
+    demand = next(d for d in problem.demands if d.workload == workload)
+    reasons = [lacking(problem, demand, candidate) for candidate in able]
     if None not in reasons:
         return f"workload {workload}: none of {len(able)} candidates can be planned with: {reasons[0]}"
     able = [c for c, reason in zip(able, reasons, strict=True) if reason is None]
@@ -167,19 +168,12 @@ def _nothing_serves(problem: Problem, workload: str) -> str:
             f"workload {workload}: candidates run on {_names(devices)}, offers sell {_names(offered)}; "
             "profile one of those devices or admit other offers"
         )
-    return _nothing_fits(problem, workload, sorted(devices & offered))
+    return _nothing_fits(problem, workload, [c for c in able if c.device in offered])
 
 
-def _nothing_fits(problem: Problem, workload: str, devices: Sequence[str]) -> str:
-    """Names the misfit of the least demanding candidate on the largest offer of its device."""
-    able = [
-        c
-        for c in problem.candidates
-        if c.workload == workload
-        and c.capacity_rps > 0
-        and c.device in devices
-        and lacking(problem, c) is None
-    ]
+def _nothing_fits(problem: Problem, workload: str, able: Sequence[Candidate]) -> str:
+    """Names the misfit of the least demanding of ``able`` on the largest offer of its device."""
+    devices = {candidate.device for candidate in able}
     candidate = least_demanding(able)[0]
     offers = [offer for offer in problem.offers if offer.device == candidate.device]
     largest = max(

@@ -213,6 +213,11 @@ def misfit(candidate: Candidate, offer: Offer) -> str | None:
     return None
 
 
+def runs_alone(replicas: Sequence[tuple[str, int]], candidate_of: Mapping[str, Candidate]) -> bool:
+    """Whether these replicas of one instance run as they were measured: of one candidate, no more of it."""
+    return len(replicas) == 1 and replicas[0][1] <= candidate_of[replicas[0][0]].side_by_side
+
+
 def fits(counts: dict[str, int], candidate_of: dict[str, Candidate], offer: Offer) -> bool:
     """Whether so many replicas by candidate id fit one instance of ``offer`` together."""
     mine = [(candidate_of[i], count) for i, count in counts.items()]
@@ -230,9 +235,14 @@ def rejections(problem: Problem) -> tuple[Rejection, ...]:
     """Candidates without capacity or a figure that counts, devices without candidates, and offers that none
     of theirs fits into or whose figures are unknown."""
     by_device = usable_candidates(problem)
+    demands = {demand.workload: demand for demand in problem.demands}
     found = []
     for candidate in sorted(problem.candidates, key=lambda c: c.id):
-        reason = "its capacity is 0 rps" if candidate.capacity_rps == 0 else lacking(problem, candidate)
+        reason = None
+        if candidate.capacity_rps == 0:
+            reason = "its capacity is 0 rps"
+        elif candidate.workload in demands:
+            reason = lacking(problem, demands[candidate.workload], candidate)
         if reason is not None:
             found.append(Rejection("fleet", candidate.id, reason))
     figures = figures_by_offer(problem)
@@ -259,15 +269,12 @@ def least_demanding(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 def usable_candidates(problem: Problem) -> dict[str, tuple[Candidate, ...]]:
     """Candidates with a capacity, and all figures that count, of workloads that are asked for, by device."""
-    wanted = {demand.workload for demand in problem.demands}
+    demands = {demand.workload: demand for demand in problem.demands}
     by_device: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in sorted(problem.candidates, key=lambda c: c.id):
         _check_figures(candidate)
-        if (
-            candidate.workload in wanted
-            and candidate.capacity_rps > 0
-            and lacking(problem, candidate) is None
-        ):
+        demand = demands.get(candidate.workload)
+        if demand and candidate.capacity_rps > 0 and lacking(problem, demand, candidate) is None:
             by_device[candidate.device].append(candidate)
     return {device: tuple(candidates) for device, candidates in by_device.items()}
 
@@ -385,7 +392,7 @@ def _too_many(offer: Offer, workloads: Iterable[str]) -> TooManyWaysError:
 def packed(counts: dict[str, int], candidate_of: dict[str, Candidate], axes: Axes) -> Packing:
     """The packing by definition: who shares an instance with whom decides on the rate."""
     replicas = tuple(sorted(counts.items()))
-    alone = len(replicas) == 1 and replicas[0][1] <= candidate_of[replicas[0][0]].side_by_side
+    alone = runs_alone(replicas, candidate_of)
     rates = [0.0] * axes.count
     for candidate_id, count in replicas:
         candidate = candidate_of[candidate_id]

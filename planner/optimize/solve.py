@@ -62,7 +62,9 @@ def solve(
     start = perf_counter()
     way = _plain if is_plain(problem) else _in_full
     try:
-        best = way(problem, start, time_limit_s, may_serve, solver, break_ties)
+        best = way(problem, start + time_limit_s, may_serve, solver, break_ties)
+        if not best.proven:
+            best = replace(best, notes=(*best.notes, _out_of_time(time_limit_s)))
     except TooManyWaysError:
         # Imported here: it is built on the other modules of this package.
         from planner.optimize.large import solve_large, unsupported
@@ -77,8 +79,7 @@ def solve(
 
 def _plain(
     problem: Problem,
-    start: float,
-    time_limit_s: float,
+    deadline: float,
     may_serve: MayServe,
     solver: Solver,
     break_ties: bool,
@@ -88,7 +89,7 @@ def _plain(
     whole = formulate(problem, listed)
     check_limit(problem, whole)
     formulation = reduced(whole)
-    counts, answer = _solve_exactly(formulation, start + time_limit_s, solver)
+    counts, answer = _solve_exactly(formulation, deadline, solver)
     notes: list[str] = []
     if answer.status == OPTIMAL and break_ties:
         counts, note = _untied(formulation, counts)
@@ -96,15 +97,13 @@ def _plain(
     found, cost = place(problem, formulation, counts)
     bound = _bound(formulation, answer, cost)
     proven = answer.status == OPTIMAL and bound == cost
-    if not proven:
-        notes.append(_out_of_time(time_limit_s))
     return Solution(
         placements=found,
         usd_per_hour=float(cost),
         bound_usd_per_hour=float(bound),
         gap=float((cost - bound) / cost),
         proven=proven,
-        solve_seconds=perf_counter() - start,
+        solve_seconds=0.0,
         solver=highs_version(),
         notes=tuple(notes),
         commitments=commitments(problem, found),
@@ -113,8 +112,7 @@ def _plain(
 
 def _in_full(
     problem: Problem,
-    start: float,
-    time_limit_s: float,
+    deadline: float,
     may_serve: MayServe,
     solver: Solver,
     break_ties: bool,
@@ -122,10 +120,9 @@ def _in_full(
     listed = fleet_columns(problem, may_serve)
     check_serveable(problem, listed)
     f = fleet(problem, listed)
-    reached = solve_in_stages(f, start + time_limit_s, solver, break_ties)
+    reached = solve_in_stages(f, deadline, solver, break_ties)
     if reached is None:
-        raise in_the_way(f, start + time_limit_s, solver, may_serve)
-    notes = list(reached.notes)
+        raise in_the_way(f, deadline, solver, may_serve)
     amount, bound, cost = reached.amount, reached.bound, reached.cost
     bound = max(bound, amount) if problem.objective == ACCURACY else min(max(bound, Fraction(0)), amount)
     closed = abs(amount - bound) <= _CLOSED * abs(amount)
@@ -133,8 +130,6 @@ def _in_full(
     if cost - cost_bound <= _CLOSED * cost:
         cost_bound = cost
     proven = reached.proven and closed
-    if not proven:
-        notes.append(_out_of_time(time_limit_s))
     other = problem.objective != USD
     placed = placements(f, reached.counts, reached.flows)
     bound = amount if closed else bound
@@ -144,9 +139,9 @@ def _in_full(
         bound_usd_per_hour=float(cost_bound),
         gap=float(abs(amount - bound) / abs(amount)) if amount else 0.0,
         proven=proven,
-        solve_seconds=perf_counter() - start,
+        solve_seconds=0.0,
         solver=highs_version(),
-        notes=tuple(notes),
+        notes=reached.notes,
         commitments=commitments(problem, placed),
         objective=problem.objective,
         amount=float(amount) if other else None,

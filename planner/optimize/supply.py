@@ -161,11 +161,8 @@ def by_turns(candidate: Candidate) -> bool:
     return candidate.mixing == TIME and len(candidate.classes) > 1
 
 
-def lacking(problem: Problem, candidate: Candidate) -> str | None:
-    """Which figure of a candidate is unknown that the problem asks for, or None."""
-    demand = next((d for d in problem.demands if d.workload == candidate.workload), None)
-    if demand is None:
-        return None
+def lacking(problem: Problem, demand: Demand, candidate: Candidate) -> str | None:
+    """Which figure of a candidate of ``demand`` is unknown that the problem asks for, or None."""
     if counts_quality(problem, demand) and candidate.quality is None:
         return "its quality is unknown, and the plan asks for it"
     if problem.objective == LATENCY and candidate.latency_ns is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.catalog import Catalog, allowed_devices, matches
 from planner.domain.offer import SPOT, Offer
@@ -27,8 +27,8 @@ class Asked:
     limits: FleetLimits
     periods: tuple[Period, ...] = ()
     objective: str = USD
-    mean_floors: Mapping[str, float] | None = None
-    power_w: Mapping[str, float] | None = None
+    mean_floors: Mapping[str, float] = field(default_factory=dict)
+    power_w: Mapping[str, float] = field(default_factory=dict)
 
     def problem(self, candidates: Iterable[Candidate], offers: Iterable[Offer]) -> Problem:
         """What the solver sees: of the offers those with a device that a candidate is for."""
@@ -55,14 +55,14 @@ class Asked:
             workload.name,
             workload.rate_rps,
             rates_rps=workload.rates_rps,
-            min_mean_quality=(self.mean_floors or {}).get(workload.name),
+            min_mean_quality=self.mean_floors.get(workload.name),
             max_spot_share=workload.max_spot_share,
             redundancy=workload.redundancy,
         )
 
     def _figures(self, offer: Offer) -> OfferFigures:
         """Power is that of the accelerators alone, at their limit; of CPUs no source gives it."""
-        each = (self.power_w or {}).get(offer.device)
+        each = self.power_w.get(offer.device)
         power = each * offer.device_count if each is not None and offer.device_count else None
         grams = offer.grams_co2_per_kwh
         return OfferFigures(

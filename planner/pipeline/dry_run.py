@@ -12,10 +12,9 @@ from planner.domain.profile import Configuration, samples_for
 from planner.domain.variant import Variant
 from planner.pipeline.imported import read_profiles
 from planner.pipeline.inputs import BACKEND, Prepared, environment_of, prepare, runs_on
-from planner.pipeline.steps import configurations
+from planner.pipeline.steps import configurations, stored_profiles
 from planner.profiling.bench import START_SECONDS
 from planner.spec import Fleet, Imported, Spec
-from planner.store import ProfileStore
 from planner.variants import recipe
 
 
@@ -73,13 +72,11 @@ def _of_one(spec: Spec) -> DryRun:
             prepared, [v for v in unmade if runs_on(recipe(v.recipe), (name,))], name, place
         )
     ]
-    models = {entry.model.sha256 for entry in prepared.entries}
     environments = {name: environment_of(prepared, name) for name in prepared.backends}
     stored = {
         _kind(p.configuration)
-        for p in ProfileStore(spec.profiles).all()
+        for p in stored_profiles(prepared)
         if p.environment == environments.get(p.configuration.backend)
-        and p.configuration.model_sha256 in models
     }
     missing = [c for c in grid if _kind(c) not in stored]
     seconds_each = _time_baseline(prepared)

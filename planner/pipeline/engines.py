@@ -9,11 +9,13 @@ import numpy as np
 
 from planner.backends import backend
 from planner.backends.tensorrt import (
+    TENSORRT,
     BuildOptions,
     Order,
     adopt,
     build_command,
     engine_for,
+    engines_beside,
     engines_of,
     mark_measured,
     read_record,
@@ -33,10 +35,6 @@ from planner.report import Deployed
 from planner.spec import Spec
 from planner.variants import bind, external_locations, read_model
 
-TENSORRT = ("tensorrt", "tensorrt-rtx")
-ENGINES = "tensorrt"
-"""The folder of TensorRT's engines and timing caches, beside the profiles."""
-
 
 def engine_of(prepared: Prepared, entry: Entry, variant: Variant, backend_name: str, place: Place) -> Path:
     """The file that ``backend_name`` loads at ``place``, built now unless it was before.
@@ -46,8 +44,8 @@ def engine_of(prepared: Prepared, entry: Entry, variant: Variant, backend_name: 
     if backend_name not in TENSORRT:
         return variant.path
     order = order_of(entry, variant, prepared.spec)
-    folder = prepared.spec.profiles.parent / ENGINES
-    return apart(build_engine, backend_name, variant.path, order, folder, gpu=place.gpu)
+    folder = engines_beside(prepared.spec.profiles)
+    return apart(engine_for, backend_name, variant.path, order, folder, gpu=place.gpu).engine
 
 
 def take_engines(store: Path, other: Path, trust: bool) -> tuple[int, int]:
@@ -56,13 +54,13 @@ def take_engines(store: Path, other: Path, trust: bool) -> tuple[int, int]:
     An engine is code: those of another store need ``trust``, and to be those of their records even then.
     """
     catalog, taken, left = load(None), 0, 0
-    for engine in sorted((other.parent / ENGINES).rglob("*.engine")):
+    for engine in sorted(engines_beside(other).rglob("*.engine")):
         called = _measured_on(engine, catalog) if trust else None
         if called is None:
             left += 1
             continue
         files = {path.name: path.read_bytes() for path in (engine, record_path(engine))}
-        adopt(files, store.parent / ENGINES / called)
+        adopt(files, engines_beside(store) / called)
         taken += 1
     return taken, left
 
@@ -98,12 +96,6 @@ def _order(
     return Order(variant.sha256, inputs, (1,) if fixed else tuple(sorted(set(batch_sizes))), options)
 
 
-def build_engine(backend_name: str, onnx: Path, order: Order, folder: Path) -> Path:
-    """In a process of its own, which sees one GPU, or none where it is built ahead of time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return engine_for(backend_name, onnx, order, folder).engine
-
-
 def deployable(plan: Plan, spec: Spec, variant: Variant, backend_name: str, device: str) -> Deployed:
     """What to ship of a variant that the plan runs on a device.
 
@@ -111,7 +103,8 @@ def deployable(plan: Plan, spec: Spec, variant: Variant, backend_name: str, devi
     same library, for which TensorRT-RTX needs no GPU; else the ONNX file with the command that builds one.
     """
     external = external_locations(variant.path)
-    shipped = Deployed(variant, backend_name, device, external, workload=spec.workload.name)
+    workload = spec.workload.name if len(plan.services) > 1 else ""
+    shipped = Deployed(variant, backend_name, device, external, workload=workload)
     if backend_name not in TENSORRT:
         return shipped
     for built in plan.built:
@@ -120,7 +113,7 @@ def deployable(plan: Plan, spec: Spec, variant: Variant, backend_name: str, devi
             return replace(shipped, engine=built.path)
     entrant = next(entrant for entrant in spec.entrants if entrant.name == variant.entrant)
     inputs = bind(read_model(entrant.model), dict(entrant.dimensions))
-    folder = spec.profiles.parent / ENGINES
+    folder = engines_beside(spec.profiles)
     elsewhere = engines_of(_order(variant, inputs, spec.batch_sizes, ()), backend_name, folder / device)
     if elsewhere:
         return replace(shipped, engine=elsewhere[-1])
@@ -129,7 +122,7 @@ def deployable(plan: Plan, spec: Spec, variant: Variant, backend_name: str, devi
     capability = (part[0] if part else catalog.device(device)).compute_capability
     order = _order(variant, inputs, spec.batch_sizes, (capability,) if capability else ())
     try:
-        engine = apart(build_engine, backend_name, variant.path, order, folder)
+        engine = apart(engine_for, backend_name, variant.path, order, folder).engine
     except PlannerError:
         command = build_command(order, variant.path.name, f"{variant.path.stem}.engine")
         return replace(shipped, status="to-build", build=command)

@@ -49,7 +49,7 @@ def imported_service(
     """A workload by imported profiles. Raises InfeasibleError where none can serve it."""
     source, profiles = read_profiles(spec, imported)
     judgements = judge(spec, imported)
-    usable = _usable(spec, imported, catalog, list(offers), judgements, profiles)
+    usable = _usable(spec, imported, catalog, offers, judgements, profiles)
     writable_folder(spec.output)
     accepted, refused = _servings(spec, usable, judgements, several, progress)
     return Service(
@@ -151,7 +151,7 @@ def _usable(
     spec: Spec,
     imported: Imported,
     catalog: Catalog,
-    offers: list[Offer],
+    offers: Sequence[Offer],
     judgements: tuple[Judgement, ...],
     profiles: tuple[Profile, ...],
 ) -> Usable:

@@ -74,18 +74,20 @@ def service_of(fleet: Fleet, workload: str | None) -> Spec:
     return fleet.services[names.index(workload)]
 
 
-def prepare(spec: Spec, elsewhere: bool = False) -> Prepared:
+def prepare(spec: Spec, elsewhere: bool = False, catalog: Catalog | None = None) -> Prepared:
     """Read and check every input, cheapest check first, so that a mistake costs seconds, not minutes.
 
-    ``elsewhere``: it is measured on other machines, so backends need not run here.
+    ``elsewhere``: it is measured on other machines, so backends need not run here. ``catalog``: the file's,
+    where it has been read and checked already.
     """
     if spec.imported is not None:
         raise SpecError(f"{spec.path}: imported: there is no model to make variants of; use planner plan")
     for name in spec.recipes or ():
         recipe(name)
     measure = metric(spec.workload.floor.metric, spec.base)
-    catalog = load(spec.catalog)
-    check_limits(catalog, spec.limits)
+    if catalog is None:
+        catalog = load(spec.catalog)
+        check_limits(catalog, spec.limits)
     identity = local_cpu()
     cpu = match_cpu(identity, catalog)
     priced = sold_as(cpu, identity, catalog)

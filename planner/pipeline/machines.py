@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from planner.backends import backend
-from planner.backends.tensorrt import Order
+from planner.backends.tensorrt import TENSORRT, Order
 from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.variant import Variant
 from planner.errors import InputError
-from planner.pipeline.engines import TENSORRT, order_of
+from planner.pipeline.engines import order_of
 from planner.pipeline.inputs import Prepared
 from planner.pipeline.places import Place
 from planner.pipeline.steps import Judged, configurations, entry_of, feeds_for, run_elsewhere, runnable

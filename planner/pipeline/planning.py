@@ -133,7 +133,7 @@ def _service(
     try:
         if spec.imported is not None:
             return imported_service(spec, spec.imported, catalog, offers, several, told)
-        return stack.enter_context(measured(spec, offers, several, told))
+        return stack.enter_context(measured(spec, catalog, offers, several, told))
     except InfeasibleError as error:
         if not several:
             raise
@@ -174,8 +174,6 @@ def publish(plan: Plan, fleet: Fleet) -> PlanReport:
         for workload, name, backend_name, device in used
         if specs[workload].imported is None
     ]
-    if len(specs) == 1:
-        deployed = [one.alone() for one in deployed]
     libraries = plan.environment.libraries if plan.environment else ()
     engines = write_engines(fleet.output / ENGINES_FOLDER, deployed, libraries)
     entries = [

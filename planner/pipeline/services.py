@@ -98,17 +98,19 @@ def quality_of(
 
 
 @contextmanager
-def measured(spec: Spec, offers: Collection[Offer], several: bool, progress: Progress) -> Iterator[Service]:
+def measured(
+    spec: Spec, catalog: Catalog, offers: Collection[Offer], several: bool, progress: Progress
+) -> Iterator[Service]:
     """A workload with a model: variants made and judged now, measured while the context lasts.
 
     Raises InfeasibleError where no variant holds the floor.
     """
-    prepared = prepare(spec)
+    prepared = prepare(spec, catalog=catalog)
     judged = judge(prepared, progress)
     if not judged.serving(prepared):
         raise InfeasibleError(blocked_by_floor(spec.workload.floor, judged.deciding(prepared)))
     with measurable(prepared, judged, progress) as everything:
-        here = _of_sold_devices(prepared.catalog, everything, offers)
+        here = _of_sold_devices(catalog, everything, offers)
         groups = here.groups
         if several:
             groups = tuple(replace(g, name=f"{spec.workload.name}/{g.name}") for g in groups)

@@ -13,6 +13,7 @@ import numpy as np
 
 from planner.backends import Session, backend
 from planner.backends.base import CPU
+from planner.backends.tensorrt import TENSORRT
 from planner.catalog import slice_of
 from planner.domain.plan import BuiltEngine, Judgement
 from planner.domain.problem import Rejection
@@ -21,7 +22,7 @@ from planner.domain.progress import Progress, Step, silent
 from planner.domain.quality import Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import BackendError, VariantError
-from planner.pipeline.engines import TENSORRT, engine_of, outputs_at
+from planner.pipeline.engines import engine_of, outputs_at
 from planner.pipeline.inputs import BACKEND, Entry, Prepared, environment_of, runs_on
 from planner.pipeline.places import Place
 from planner.pipeline.search import search_context
@@ -361,6 +362,13 @@ class Elsewhere:
     notes: tuple[str, ...]
 
 
+def stored_profiles(prepared: Prepared) -> list[Profile]:
+    """What the store holds of the models that compete, wherever it was taken."""
+    store = ProfileStore(prepared.spec.profiles)
+    models = dict.fromkeys(entry.model.sha256 for entry in prepared.entries)
+    return [profile for sha256 in models for profile in store.of_model(sha256)]
+
+
 def taken_elsewhere(prepared: Prepared, judged: Judged) -> Elsewhere:
     """What the store holds of the variants that hold the floor, taken on other kinds of device."""
     spec = prepared.spec
@@ -368,7 +376,7 @@ def taken_elsewhere(prepared: Prepared, judged: Judged) -> Elsewhere:
     variants = {(name, v.sha256): v for name in spec.backends for v in runnable(prepared, judged, name)}
     needed = samples_for(spec.workload.slo.percentile)
     by_kind: dict[tuple[str, str], dict[Environment, list[Profile]]] = {}
-    for profile in ProfileStore(spec.profiles).all():
+    for profile in stored_profiles(prepared):
         c = profile.configuration
         variant = variants.get((c.backend, c.variant_sha256))
         if (

@@ -103,10 +103,10 @@ def loadable(found: Backend, model: Path, feed: Feed, folder: Path) -> Path:
 
     The first axis of every input is taken for the batch.
     """
-    if found.family not in ("tensorrt", "tensorrt-rtx"):
-        return model
-    from planner.backends.tensorrt import Order, engine_for
+    from planner.backends.tensorrt import TENSORRT, Order, engine_for
 
+    if found.name not in TENSORRT:
+        return model
     inputs = tuple(BoundInput(n, a.dtype.name, (1, *a.shape[1:]), 0) for n, a in feed.items())
     batch_size = len(next(iter(feed.values())))
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()

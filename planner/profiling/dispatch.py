@@ -15,7 +15,7 @@ from typing import Protocol
 
 from planner.backends import backend
 from planner.backends.tensorrt import Order as Build
-from planner.backends.tensorrt import adopt, engine_for, mark_measured, record_path
+from planner.backends.tensorrt import adopt, engine_for, engines_beside, mark_measured, record_path
 from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.domain.progress import Progress, Step, silent
@@ -91,7 +91,8 @@ def measure_group(
         file = folder / order.engine
         if order.build is not None:
             try:
-                file = build_there(order.configurations[0].backend, file, order.build, folder / "tensorrt")
+                backend_name, engines = order.configurations[0].backend, engines_beside(folder / "profiles")
+                file = apart(engine_for, backend_name, file, order.build, engines).engine
             except BackendError as error:
                 return Answer((), str(error))
         jobs = []
@@ -117,12 +118,6 @@ def measure_group(
             return Answer(taken, failed)
         mark_measured(file)
         return Answer(taken, None, {path.name: path.read_bytes() for path in (file, record_path(file))})
-
-
-def build_there(backend_name: str, onnx: Path, order: Build, folder: Path) -> Path:
-    """TensorRT's engine, by a process of its own on the device that the task has reserved."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return apart(engine_for, backend_name, onnx, order, folder).engine
 
 
 @dataclass(slots=True)
@@ -292,7 +287,7 @@ class _Run:
             self._profiles[profile.configuration] = profile
             self._measured.add(profile.configuration)
         if answer.engine:
-            adopt(answer.engine, self._store.folder.parent / "tensorrt" / task.kind.device)
+            adopt(answer.engine, engines_beside(self._store.folder) / task.kind.device)
         if answer.failed:
             self._failed.append(Rejection("profile", task.subject, answer.failed))
 

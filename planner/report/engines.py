@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,10 +40,6 @@ class Deployed:
     status: Status = "measured"
     build: str = ""
     workload: str = ""
-
-    def alone(self) -> Deployed:
-        """Of the only workload."""
-        return replace(self, workload="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ class ProfileStore:
         """Every profile, in the order of the file names."""
         return [read_profile(path) for path in self._files()]
 
+    def of_model(self, sha256: str) -> list[Profile]:
+        """Those of one model, in the order of the file names; no other model's files are read."""
+        found = [read_profile(path) for path in self._files(_folder_of(sha256))]
+        return [profile for profile in found if profile.configuration.model_sha256 == sha256]
+
     def each(self) -> Iterator[tuple[Path, Profile | StoreError]]:
         """Every file with its profile, or with what is wrong with it."""
         for path in self._files():
@@ -66,14 +71,21 @@ class ProfileStore:
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
         variant = in_path(configuration.variant)
         name = f"{variant}-b{configuration.batch_size}-t{configuration.threads}-{key}.json"
-        return self.folder / in_path(configuration.model or configuration.model_sha256[:12]) / name
+        model = (
+            in_path(configuration.model) if configuration.model else _folder_of(configuration.model_sha256)
+        )
+        return self.folder / model / name
 
     def id_of(self, profile: Profile) -> str:
         """What tells a profile from all others: of its configuration and environment, hexadecimal."""
         return self.path_of(profile.configuration, profile.environment).stem.rpartition("-")[2]
 
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("*/*.json") if not path.name.startswith("."))
+    def _files(self, model: str = "*") -> list[Path]:
+        return sorted(path for path in self.folder.glob(f"{model}/*.json") if not path.name.startswith("."))
+
+
+def _folder_of(model_sha256: str) -> str:
+    return in_path(model_sha256[:12])
 
 
 def read_profile(path: Path) -> Profile:

@@ -7,8 +7,16 @@ has. TensorRT is imported in ``library`` only, CUDA in ``cudart`` only, both whe
 
 from planner.backends.tensorrt.backend import TensorRt
 from planner.backends.tensorrt.command import build_command
-from planner.backends.tensorrt.keep import Kept, adopt, engine_for, engines_of, mark_measured, vouched
-from planner.backends.tensorrt.library import Library, import_library
+from planner.backends.tensorrt.keep import (
+    Kept,
+    adopt,
+    engine_for,
+    engines_beside,
+    engines_of,
+    mark_measured,
+    vouched,
+)
+from planner.backends.tensorrt.library import TENSORRT, Library, import_library
 from planner.backends.tensorrt.order import BuildOptions, Order
 from planner.backends.tensorrt.place import Place
 from planner.backends.tensorrt.record import EngineRecord, read_record, record_path, reusable
@@ -18,6 +26,7 @@ from planner.backends.tensorrt.together import timed_together
 from planner.backends.tensorrt.trust import refusal
 
 __all__ = [
+    "TENSORRT",
     "BuildOptions",
     "EngineRecord",
     "Kept",
@@ -30,6 +39,7 @@ __all__ = [
     "adopt",
     "build_command",
     "engine_for",
+    "engines_beside",
     "engines_of",
     "import_library",
     "mark_measured",

@@ -38,6 +38,11 @@ MANIFEST = "manifest.jsonl"
 Now = Callable[[], datetime]
 
 
+def engines_beside(profiles: Path) -> Path:
+    """The folder of engines and timing caches that goes with a profile store."""
+    return profiles.parent / "tensorrt"
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """An engine in its folder; ``reused`` where it was there already."""
@@ -118,7 +123,6 @@ def adopt(files: Mapping[str, bytes], folder: Path) -> Path:
 
     Raises BackendError where the two are not of each other.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     (name,) = (name for name in files if not name.endswith(".json"))
     engine = folder / Path(name).name
     replace_file(record_path(engine), files[f"{name}.json"])

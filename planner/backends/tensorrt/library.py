@@ -12,6 +12,8 @@ from typing import Any
 from planner.errors import MissingDependencyError
 
 STANDARD, RTX = "tensorrt", "tensorrt-rtx"
+TENSORRT = (STANDARD, RTX)
+"""The backends that load engines, not ONNX files."""
 
 _MODULES = {STANDARD: "tensorrt", RTX: "tensorrt_rtx"}
 _INSTALL = {STANDARD: "pip install tensorrt", RTX: "pip install tensorrt-rtx-cu13"}

@@ -63,13 +63,8 @@ def cheapest_covers(
     # Of the best cover: the branch it ends in (level, position), the good that fills up, how many of it.
     ends = np.stack([np.full(len(needs), -1), w, made[0], made[1]], axis=1)
     while len(w):
-        with np.errstate(invalid="ignore"):
-            rest = left[:, None] - goods.rate[w]
-            total = spent[:, None] + goods.cost[w]
-            bound = total + np.maximum(rest, 0) * goods.ratio[w]
-        allowed = np.arange(goods.good.shape[1])[None, :] >= start[:, None]
-        allowed &= (goods.rate[w] > 0) & (bound < (best[w] * (1 - _NEGLIGIBLE))[:, None])
-        parent, item = np.nonzero(allowed)
+        rest, total, bound, allowed = _branches(goods, w, left, spent, start)
+        parent, item = np.nonzero(allowed & (bound < (best[w] * (1 - _NEGLIGIBLE))[:, None]))
         left, spent, bound = rest[parent, item], total[parent, item], bound[parent, item]
         w, start = w[parent], item
         level = len(parents)
@@ -105,13 +100,8 @@ def near_cheapest_covers(
     counts = np.zeros((len(needs), goods.good.shape[1]), dtype=np.int32)
     found_w, found_cost, found_counts = [], [], []
     while len(w):
-        with np.errstate(invalid="ignore"):
-            rest = left[:, None] - goods.rate[w]
-            total = spent[:, None] + goods.cost[w]
-            bound = total + np.maximum(rest, 0) * goods.ratio[w]
-        allowed = np.arange(goods.good.shape[1])[None, :] >= start[:, None]
-        allowed &= (goods.rate[w] > 0) & (bound <= limit[w][:, None])
-        parent, item = np.nonzero(allowed)
+        rest, total, bound, allowed = _branches(goods, w, left, spent, start)
+        parent, item = np.nonzero(allowed & (bound <= limit[w][:, None]))
         counts = counts[parent]
         counts[np.arange(len(item)), item] += 1
         left, spent, bound, w, start = (
@@ -136,6 +126,19 @@ def near_cheapest_covers(
         used = np.nonzero(counts[i])[0]
         covers.append((v, tuple(sorted((int(goods.good[v, j]), int(counts[i, j])) for j in used))))
     return covers
+
+
+def _branches(
+    goods: _Goods, w: Ints, left: Floats, spent: Floats, start: Ints
+) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    """One unit more of each good, by branch and good: what is left then, what is spent, the least that a
+    cover costs; and whether the good is one that may come next."""
+    with np.errstate(invalid="ignore"):
+        rest = left[:, None] - goods.rate[w]
+        total = spent[:, None] + goods.cost[w]
+        bound = total + np.maximum(rest, 0) * goods.ratio[w]
+    later = np.arange(goods.good.shape[1])[None, :] >= start[:, None]
+    return rest, total, bound, later & (goods.rate[w] > 0)
 
 
 def _first_of_each(group: Ints, value: Floats, most: int) -> Ints:

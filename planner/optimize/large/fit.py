@@ -57,8 +57,7 @@ class Fit:
         chosen = order[first]
         for thrift in _THRIFT:
             chosen = self._search(chosen, self._room(instances), thrift)
-        self._chosen = chosen
-        return self._covers(self._chosen)
+        return [self._columns.covers[i] for i in chosen]
 
     def _room(self, instances: Floats) -> Floats:
         m = self.market
@@ -68,9 +67,6 @@ class Fit:
             room[shape.pool] += self._divided[len(m.slots) + h] * count
             room[m.pools + h] = self._goods[len(m.slots) + h] * count
         return room
-
-    def _covers(self, chosen: Ints) -> list[Cover]:
-        return [self._columns.covers[i] for i in chosen]
 
     def _search(self, chosen: Ints, room: Floats, thrift: float = 0.0) -> Ints:
         """Positions of the covers chosen, one for each workload.

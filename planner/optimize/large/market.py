@@ -136,7 +136,7 @@ def market(problem: Problem, may_serve: MayServe = anywhere) -> Market:
             by_limits[resources(offer)].append(len(offers))
             offers.append(offer)
         availability.append(available)
-        sizes = {c.id: _size(c, gpu) for c in mine}
+        sizes = {c.id: share_of(c, gpu) for c in mine}
         sizes, rounded = _slot_sizes(sizes, list(by_limits))
         coarse = coarse or rounded
         slot_of = {}
@@ -187,14 +187,15 @@ def market(problem: Problem, may_serve: MayServe = anywhere) -> Market:
     )
 
 
-def _size(candidate: Candidate, gpu: bool) -> Resources:
+def share_of(candidate: Candidate, gpu: bool) -> Resources:
+    """What one replica takes of an instance's resources, see ``patterns.resources``."""
     return (1, candidate.threads) if gpu else (candidate.threads, candidate.memory_bytes)
 
 
 def _alone(candidate: Candidate, gpu: bool, limits: Resources) -> Use | None:
     """All of an instance for as many replicas as were measured side by side, unless packed they take as
     much."""
-    first, second = _size(candidate, gpu)
+    first, second = share_of(candidate, gpu)
     fit = how_many_fit(Item(first, second, 1.0), limits)
     count = min(candidate.side_by_side, fit)
     if count == 0 or count * candidate.capacity_rps <= fit * candidate.packed_capacity_rps:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from planner.domain.problem import Candidate
 from planner.optimize.large.covers import Cover
-from planner.optimize.large.market import Market
+from planner.optimize.large.market import Market, share_of
 from planner.optimize.packing import Resources
 
 Load = tuple[tuple[str, int], ...]
@@ -46,11 +46,8 @@ def pack(replicas: Replicas, bins: Sequence[Resources], gpu: bool) -> tuple[list
         return [], replicas
     whole = max(first for first, _ in bins), max(1, *(second for _, second in bins))
 
-    def size(candidate: Candidate) -> Resources:
-        return (1, candidate.threads) if gpu else (candidate.threads, candidate.memory_bytes)
-
     def greed(replica: tuple[Candidate, int, int]) -> tuple[float, int, str]:
-        first, second = size(replica[0])
+        first, second = share_of(replica[0], gpu)
         return -max(first / whole[0], second / whole[1]), -replica[1], replica[0].id
 
     room = [list(limits) for limits in bins]
@@ -58,7 +55,7 @@ def pack(replicas: Replicas, bins: Sequence[Resources], gpu: bool) -> tuple[list
     left_over: Replicas = []
     start = 0
     for candidate, count, slot in sorted(replicas, key=greed):
-        first, second = size(candidate)
+        first, second = share_of(candidate, gpu)
         left = count
         for b in range(start, len(room)):
             fit = min(left, room[b][0] // first, room[b][1] // second if second else left)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from fractions import Fraction
 
-from planner.domain.problem import Candidate, Commitment, Pattern, Placement, Problem, is_commitment
+from planner.domain.problem import Commitment, Pattern, Placement, Problem
 from planner.errors import PlannerError
 from planner.optimize.formulation import SHORTFALL
 from planner.optimize.large.market import Market
 from planner.optimize.large.packing import Load
 from planner.optimize.large.purchase import Purchase
-from planner.optimize.patterns import fits, replica_rate_rps
+from planner.optimize.patterns import fits, replica_rate_rps, runs_alone
+from planner.optimize.stages import commitments
 
 
 def place(m: Market, bought: Purchase) -> tuple[tuple[Placement, ...], tuple[Commitment, ...], Fraction]:
@@ -25,10 +26,11 @@ def place(m: Market, bought: Purchase) -> tuple[tuple[Placement, ...], tuple[Com
     figures = {f.offer_id: Fraction(repr(f.availability)) for f in p.figures}
     rows = sorted(bought.loads, key=lambda row: (m.offers[row[0]].id, row[1]))
     total: dict[str, Fraction] = defaultdict(Fraction)
+    patterns: list[Pattern] = []
     rates: list[list[tuple[str, Fraction]]] = []
     for o, load, count in rows:
         offer = m.offers[o]
-        pattern = _pattern(offer.id, load, candidate_of)
+        pattern = Pattern(offer.id, load, not runs_alone(load, candidate_of))
         if not fits(dict(load), candidate_of, offer):
             raise PlannerError(f"the plan runs {load} on {offer.id}, where that does not fit")
         mine = []
@@ -36,6 +38,7 @@ def place(m: Market, bought: Purchase) -> tuple[tuple[Placement, ...], tuple[Com
             rate = Fraction(replica_rate_rps(candidate_of[i], pattern)) * figures.get(offer.id, Fraction(1))
             mine.append((i, rate * replicas * count))
             total[candidate_of[i].workload] += mine[-1][1]
+        patterns.append(pattern)
         rates.append(mine)
     rate_of = {demand.workload: Fraction(demand.rate_rps) for demand in p.demands}
     for workload, rate in rate_of.items():
@@ -46,28 +49,15 @@ def place(m: Market, bought: Purchase) -> tuple[tuple[Placement, ...], tuple[Com
     _check_limits(p, m, rows)
     placements: list[Placement] = []
     cost = Fraction(0)
-    bought_of: dict[int, int] = defaultdict(int)
-    for (o, load, count), mine in zip(rows, rates, strict=True):
-        offer = m.offers[o]
-        price = Fraction(repr(offer.usd_per_hour)) * count
+    for (o, _, count), pattern, mine in zip(rows, patterns, rates, strict=True):
+        price = Fraction(repr(m.offers[o].usd_per_hour)) * count
         cost += price
-        bought_of[o] += count
         flows = tuple(
             (i, float(rate * rate_of[candidate_of[i].workload] / total[candidate_of[i].workload]))
             for i, rate in mine
         )
-        placements.append(Placement(_pattern(offer.id, load, candidate_of), count, flows, float(price)))
-    commitments = tuple(
-        Commitment(m.offers[o].id, count, float(Fraction(repr(m.offers[o].usd_per_hour)) * count))
-        for o, count in sorted(bought_of.items(), key=lambda pair: m.offers[pair[0]].id)
-        if is_commitment(m.offers[o])
-    )
-    return tuple(placements), commitments, cost
-
-
-def _pattern(offer_id: str, load: Load, candidate_of: dict[str, Candidate]) -> Pattern:
-    alone = len(load) == 1 and load[0][1] <= candidate_of[load[0][0]].side_by_side
-    return Pattern(offer_id, load, not alone)
+        placements.append(Placement(pattern, count, flows, float(price)))
+    return tuple(placements), commitments(p, placements), cost
 
 
 def _check_limits(p: Problem, m: Market, rows: list[tuple[int, Load, int]]) -> None:

@@ -7,11 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from planner.backends.tensorrt import EngineRecord, Order, Place, adopt, engines_of, record_path, vouched
+from planner.backends.tensorrt import (
+    EngineRecord,
+    Order,
+    Place,
+    adopt,
+    engines_beside,
+    engines_of,
+    record_path,
+    vouched,
+)
 from planner.backends.tensorrt.record import write_record
 from planner.domain.model import BoundInput
 from planner.errors import BackendError
-from planner.pipeline.engines import ENGINES, take_engines
+from planner.pipeline.engines import take_engines
 
 ORDER = Order("a" * 64, (BoundInput("x", "float32", (1, 3), 0),), (1, 4))
 
@@ -31,21 +40,21 @@ def engine_in(
 
 def test_engines_of_another_store_need_trust(tmp_path: Path) -> None:
     theirs, ours = tmp_path / "theirs" / "profiles", tmp_path / "ours" / "profiles"
-    engine_in(theirs.parent / ENGINES)
-    engine_in(theirs.parent / ENGINES, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", content=b"slice")
+    engine_in(engines_beside(theirs))
+    engine_in(engines_beside(theirs), "NVIDIA A100-SXM4-40GB MIG 1g.5gb", content=b"slice")
     assert take_engines(ours, theirs, trust=False) == (0, 2)
-    assert not (ours.parent / ENGINES).exists()
+    assert not engines_beside(ours).exists()
     assert take_engines(ours, theirs, trust=True) == (2, 0)
-    assert len(engines_of(ORDER, "tensorrt", ours.parent / ENGINES / "L4")) == 1
-    assert len(engines_of(ORDER, "tensorrt", ours.parent / ENGINES / "A100-40GB-SXM" / "1g.5gb")) == 1
-    assert engines_of(ORDER, "tensorrt-rtx", ours.parent / ENGINES / "L4") == []
+    assert len(engines_of(ORDER, "tensorrt", engines_beside(ours) / "L4")) == 1
+    assert len(engines_of(ORDER, "tensorrt", engines_beside(ours) / "A100-40GB-SXM" / "1g.5gb")) == 1
+    assert engines_of(ORDER, "tensorrt-rtx", engines_beside(ours) / "L4") == []
 
 
 def test_what_no_gpu_of_the_catalog_ran_stays(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs" / "profiles"
-    engine_in(theirs.parent / ENGINES, "NVIDIA GTX 1")
-    engine_in(theirs.parent / ENGINES, content=b"other").with_name("x.engine")
-    record_path(engine_in(theirs.parent / ENGINES, content=b"third")).write_text("half")
+    engine_in(engines_beside(theirs), "NVIDIA GTX 1")
+    engine_in(engines_beside(theirs), content=b"other").with_name("x.engine")
+    record_path(engine_in(engines_beside(theirs), content=b"third")).write_text("half")
     assert take_engines(tmp_path / "profiles", theirs, trust=True) == (1, 2)
 
 

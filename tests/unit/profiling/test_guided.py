@@ -123,7 +123,7 @@ def exhaustive_cost(bench: Bench, market: Market) -> float:
 LATENCIES = st.lists(st.lists(st.floats(0.5, 30), min_size=1, max_size=5).map(sorted), min_size=1, max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     LATENCIES,
     st.floats(5, 80),

@@ -129,3 +129,15 @@ def test_a_percentile_needs_its_samples() -> None:
     assert short.percentile_ns(95) == 436
     with pytest.raises(SupportError, match=r"p99 needs 459 samples .* there are 458"):
         short.percentile_ns(99)
+
+
+def test_those_of_one_model_and_no_other_file_is_read(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    store.put(PROFILE)
+    other = replace(PROFILE, configuration=replace(CONFIGURATION, model_sha256="f" * 64))
+    path = store.put(other)
+    path.write_text("half a file")
+    assert store.of_model(CONFIGURATION.model_sha256) == [PROFILE]
+    assert store.of_model("e" * 64) == []
+    twin = CONFIGURATION.model_sha256[:12] + "f" * 52
+    assert store.of_model(twin) == [], "the folder is named by the first digits alone"
