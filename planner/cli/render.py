@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from planner.cli.output import columns, console, write_json
 from planner.units import format_bytes, format_ms, format_seconds, format_usd
 
 if TYPE_CHECKING:
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from planner.profiling.campaign import Campaign
     from planner.report import Engine, PlanReport
     from planner.report.plan_json import FleetPart, VariantPart, WorkloadPart
-
-WIDTH = 100
-
-
-def console() -> Console:
-    """Never wider than a reader's eye, never narrower where it is no terminal."""
-    out = Console(highlight=False)
-    return Console(highlight=False, width=min(out.width, WIDTH) if out.is_terminal else WIDTH)
 
 
 def plan(report: PlanReport, folder: Path) -> None:
@@ -96,7 +88,7 @@ def _asked(workload: WorkloadPart) -> str:
 
 
 def _fleet_table(report: PlanReport) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = columns()
     percentiles = {f"p{workload.slo.percentile:g}" for workload in report.workloads}
     percentile = percentiles.pop() if len(percentiles) == 1 else "latency"
     imported = {workload.name for workload in report.workloads if workload.imported}
@@ -150,7 +142,7 @@ def _cost_line(title: str, fleet: FleetPart, bold: bool = False) -> str:
 
 
 def _variants_table(variants: list[VariantPart]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = columns()
     first = variants[0].quality
     several = len({variant.backend for variant in variants}) > 1
     table.add_column("variant")
@@ -176,7 +168,7 @@ def _variants_table(variants: list[VariantPart]) -> Table:
 
 def _declared_table(variants: list[VariantPart]) -> Table:
     """Of a plan from imported profiles: nothing was evaluated."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = columns()
     table.add_column("variant")
     table.add_column(f"{variants[0].quality.metric} (declared)", justify="right")
     table.add_column("drop from fp32", justify="right")
@@ -215,7 +207,7 @@ def variants(judged: Judged, floor: AccuracyFloor) -> None:
 def variants_json(judged: Judged, floor: AccuracyFloor) -> None:
     from planner.report.from_plan import variant_part
 
-    _json(
+    write_json(
         {
             "variants": [
                 variant_part(judgement, floor).model_dump(mode="json") | {"path": str(judgement.variant.path)}
@@ -229,7 +221,7 @@ def variants_json(judged: Judged, floor: AccuracyFloor) -> None:
 def profiles(campaign: Campaign, percentile: float, store: Path) -> None:
     out = console()
     several = len({profile.configuration.device for profile in campaign.profiles}) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = columns()
     headers = ("configuration", "side by side", "samples", "mean", "p50", f"p{percentile:g}", "memory")
     for header in headers:
         table.add_column(header, justify="left" if header == "configuration" else "right")
@@ -255,7 +247,7 @@ def profiles(campaign: Campaign, percentile: float, store: Path) -> None:
 def profiles_json(campaign: Campaign, percentile: float, store: Path) -> None:
     from planner.report.from_plan import profile_part
 
-    _json(
+    write_json(
         {
             "profiles": [
                 {"configuration": p.configuration.describe(), "device": p.configuration.device}
@@ -333,7 +325,7 @@ def engines(found: list[Engine]) -> None:
 
 def offers(found: tuple[Offer, ...]) -> None:
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = columns()
     for header in (
         "provider",
         "instance",
@@ -365,7 +357,7 @@ def offers(found: tuple[Offer, ...]) -> None:
 def offers_json(found: tuple[Offer, ...]) -> None:
     from planner.report.from_plan import offer_part
 
-    _json([offer_part(offer).model_dump(mode="json") for offer in found])
+    write_json([offer_part(offer).model_dump(mode="json") for offer in found])
 
 
 def offers_with_sources(found: tuple[Offer, ...]) -> None:
@@ -382,9 +374,7 @@ def device(found: Device, figures: tuple[Figure, ...], sold: tuple[Offer, ...]) 
     out.print(f"[bold]{found.name}[/]: {found.kind}, {found.vendor}, {found.architecture}")
     if found.note:
         out.print(found.note)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("figure", "value", "source", "as of", "read or from memory"):
-        table.add_column(header, overflow="fold")
+    table = columns("figure", "value", "source", "as of", "read or from memory")
     for figure in figures:
         source = figure.source
         table.add_row(figure.name, figure.value, source.citation, source.as_of, source.quality)
@@ -399,10 +389,6 @@ def _rejections(out: Console, rejections: tuple[Rejection, ...]) -> None:
 
 def _rejection_list(rejections: tuple[Rejection, ...]) -> list[dict[str, str]]:
     return [{"stage": r.stage, "subject": r.subject, "reason": r.reason} for r in rejections]
-
-
-def _json(content: object) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _shown(path: Path) -> str:

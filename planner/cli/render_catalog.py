@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from planner.cli.render import console
+from planner.cli.output import columns, console, write_json
 
 if TYPE_CHECKING:
     from planner.catalog import CatalogDiff, Import, PriceChange
@@ -25,7 +24,7 @@ _SHOWN = 20
 
 def imported(done: Import) -> None:
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = columns()
     for header in ("provider", "rows", "kept", "dropped", "types", "regions", "offers", "as of"):
         table.add_column(header, justify="left" if header in ("provider", "as of") else "right")
     dates = dict(done.as_of)
@@ -56,7 +55,7 @@ def imported(done: Import) -> None:
 
 def imported_json(done: Import) -> None:
     dates = dict(done.as_of)
-    _json(
+    write_json(
         {
             "folder": str(done.folder),
             "providers": [_provider_json(read, dates[read.provider]) for read in done.providers],
@@ -94,7 +93,7 @@ def diff_json(found: CatalogDiff) -> None:
             "change": pair.share,
         }
 
-    _json(
+    write_json(
         {
             "added": [_offer_json(offer) for offer in found.added],
             "removed": [_offer_json(offer) for offer in found.removed],
@@ -107,7 +106,8 @@ def diff_json(found: CatalogDiff) -> None:
 
 
 def _changes_table(pairs: Iterable[PriceChange]) -> Table:
-    table = _table("provider", "instance", "region", "bought", "was USD/h", "now", "change", "as of")
+    headers = ("provider", "instance", "region", "bought", "was USD/h", "now", "change", "as of")
+    table = columns(*headers, right=("was USD/h", "now", "change"))
     for pair in pairs:
         before, after = pair.before, pair.after
         table.add_row(
@@ -121,18 +121,10 @@ def _changes_table(pairs: Iterable[PriceChange]) -> Table:
 
 
 def _offers_table(title: str, offers: Iterable[Offer]) -> Table:
-    table = _table(title, "instance", "region", "bought", "device", "USD/h", "as of")
+    table = columns(title, "instance", "region", "bought", "device", "USD/h", "as of", right=("USD/h",))
     for offer in offers:
         device = f"{offer.device_count:g} × {offer.device}" if offer.device_count else offer.device
         table.add_row(*_named(offer), device, f"{offer.usd_per_hour:.4g}", offer.price_as_of)
-    return table
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        right = header in ("was USD/h", "now", "change", "USD/h")
-        table.add_column(header, justify="right" if right else "left", overflow="fold")
     return table
 
 
@@ -176,7 +168,3 @@ def _provider_json(read: ProviderTables, as_of: str) -> dict[str, object]:
 
 def _offer_json(offer: Offer) -> dict[str, object]:
     return {"id": offer.id, **asdict(offer)}
-
-
-def _json(content: object) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

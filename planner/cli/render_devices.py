@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
-from planner.cli.render import console
+from planner.cli.output import columns, console, write_json
 from planner.units import format_bytes
 
 if TYPE_CHECKING:
@@ -24,9 +21,7 @@ _FEATURES_SHOWN = 4
 
 def devices(found: Here) -> None:
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("device", "what", "memory", "runs"):
-        table.add_column(header, justify="right" if header == "memory" else "left", overflow="fold")
+    table = columns("device", "what", "memory", "runs", right=("memory",))
     cpu = found.cpu
     table.add_row(
         escape(cpu.name),
@@ -58,11 +53,8 @@ def devices(found: Here) -> None:
 
 def doctor(findings: tuple[Finding, ...]) -> None:
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("backend", "outputs", "largest difference", "libraries"):
-        table.add_column(
-            header, justify="right" if header == "largest difference" else "left", overflow="fold"
-        )
+    difference = "largest difference"
+    table = columns("backend", "outputs", difference, "libraries", right=(difference,))
     for finding in findings:
         if finding.check.missing is not None:
             continue
@@ -79,7 +71,7 @@ def doctor(findings: tuple[Finding, ...]) -> None:
 
 def devices_json(found: Here) -> None:
     cpu, nvidia = found.cpu, found.nvidia
-    _json(
+    write_json(
         {
             "cpu": {
                 "name": cpu.name,
@@ -106,7 +98,7 @@ def devices_json(found: Here) -> None:
 
 
 def doctor_json(findings: tuple[Finding, ...]) -> None:
-    _json(
+    write_json(
         {
             "backends": [
                 _check_json(finding.check)
@@ -217,7 +209,3 @@ def _finite(error: float | None) -> float | None:
 
 def _list(names: tuple[str, ...]) -> str:
     return ", ".join(names) or "nothing"
-
-
-def _json(content: object) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

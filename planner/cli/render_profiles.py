@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
-from planner.cli.render import console
+from planner.cli.output import columns, console, write_json
 from planner.domain.order_statistics import percentile_interval
 from planner.domain.profile import Environment, Profile
 from planner.errors import SupportError
@@ -39,7 +36,7 @@ _RIGHT = ("batch", "inst.", "samples", "mean", "p99", "value", "median", "profil
 
 
 def references(found: Iterable[tuple[str, list[Profile]]]) -> None:
-    table = _table("reference", "profiles", "models", "devices")
+    table = columns("reference", "profiles", "models", "devices", right=_RIGHT)
     for name, profiles_of in found:
         configurations = [profile.configuration for profile in profiles_of]
         table.add_row(
@@ -52,7 +49,7 @@ def references(found: Iterable[tuple[str, list[Profile]]]) -> None:
 
 
 def references_json(found: Iterable[tuple[str, list[Profile]]]) -> None:
-    _json(
+    write_json(
         [
             {"reference": name, "profiles": [_profile_json(p) for p in profiles_of]}
             for name, profiles_of in found
@@ -62,7 +59,7 @@ def references_json(found: Iterable[tuple[str, list[Profile]]]) -> None:
 
 def profiles(found: list[Profile], problems: list[str]) -> None:
     out = console()
-    table = _table(*_COLUMNS)
+    table = columns(*_COLUMNS, right=_RIGHT)
     # Eleven columns: a gap of one fits them into the width.
     table.collapse_padding = True
     for one in sorted(found, key=_order):
@@ -89,7 +86,7 @@ def profiles(found: list[Profile], problems: list[str]) -> None:
 
 
 def profiles_json(found: list[Profile], problems: list[str]) -> None:
-    _json({"profiles": [_profile_json(p) for p in found], "unreadable": problems})
+    write_json({"profiles": [_profile_json(p) for p in found], "unreadable": problems})
 
 
 def profile(found: Profile) -> None:
@@ -105,7 +102,7 @@ def profile(found: Profile) -> None:
         out.print(line)
     if found.source:
         out.print(f"[yellow]imported[/] from {escape(found.source)}")
-    table = _table("statistic", "value", f"{CONFIDENCE:.0%} interval, distribution-free")
+    table = columns("statistic", "value", f"{CONFIDENCE:.0%} interval, distribution-free", right=_RIGHT)
     table.add_row("mean", _shown(_mean_ns(found)), "")
     for level in SHOWN:
         table.add_row(f"p{level:g}", _shown(_percentile_ns(found, level)), _interval(found, level))
@@ -121,7 +118,7 @@ def profile(found: Profile) -> None:
 
 def profile_json(found: Profile) -> None:
     intervals = {f"p{level:g}": _ends(found, level) for level in SHOWN}
-    _json(
+    write_json(
         _profile_json(found)
         | {
             "confidence": CONFIDENCE,
@@ -136,7 +133,7 @@ def profile_json(found: Profile) -> None:
 
 def compared(found: Compared) -> None:
     out = console()
-    table = _table("configuration", "device", "median", "p99")
+    table = columns("configuration", "device", "median", "p99", right=_RIGHT)
     for comparison in found.comparisons:
         table.add_row(
             f"{comparison.configuration.model} {comparison.configuration.describe()}".strip(),
@@ -155,7 +152,7 @@ def compared(found: Compared) -> None:
 
 
 def compared_json(found: Compared) -> None:
-    _json(
+    write_json(
         {
             "confidence": CONFIDENCE,
             "comparisons": [
@@ -189,7 +186,7 @@ def imported(found: tuple[Profile, ...], store: Path) -> None:
 
 
 def imported_json(found: tuple[Profile, ...], store: Path) -> None:
-    _json({"imported": len(found), "sources": sorted({p.source for p in found}), "store": str(store)})
+    write_json({"imported": len(found), "sources": sorted({p.source for p in found}), "store": str(store)})
 
 
 def merged(found: Merged, engines_taken: int, engines_left: int) -> None:
@@ -213,7 +210,7 @@ def merged(found: Merged, engines_taken: int, engines_left: int) -> None:
 
 
 def merged_json(found: Merged, engines_taken: int, engines_left: int) -> None:
-    _json(
+    write_json(
         {
             "added": [str(path) for path in found.added],
             "replaced": [str(path) for path in found.replaced],
@@ -238,7 +235,7 @@ def pruned(found: Pruned, dry_run: bool) -> None:
 
 
 def pruned_json(found: Pruned, dry_run: bool) -> None:
-    _json(
+    write_json(
         {
             "dry_run": dry_run,
             "deleted": [{"path": str(path), "reason": reason} for path, reason in found.deleted],
@@ -246,13 +243,6 @@ def pruned_json(found: Pruned, dry_run: bool) -> None:
             "left": found.left,
         }
     )
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header, justify="right" if header in _RIGHT else "left", overflow="fold")
-    return table
 
 
 def _order(one: Profile) -> tuple[str | int, ...]:
@@ -394,7 +384,3 @@ def _profile_json(one: Profile) -> dict[str, Any]:
         "gpu_power_w": one.conditions.gpu_power_w,
         "taken_at": one.taken_at or None,
     }
-
-
-def _json(content: object) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

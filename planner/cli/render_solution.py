@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from planner.cli.render import console
+from planner.cli.output import columns, console
 from planner.units import format_usd
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def solution(problem: Problem, found: Solution) -> None:
 
 def _table(problem: Problem, found: Solution) -> Table:
     offers = {offer.id: offer for offer in problem.offers}
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = columns()
     if problem.periods:
         table.add_column("period")
     table.add_column("", justify="right")
