@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from planner.catalog import Catalog, allowed_devices, matches
 from planner.domain.offer import SPOT, Offer
-from planner.domain.plan import Judgement
 from planner.domain.problem import USD, Candidate, Demand, OfferFigures, Period, Problem
 from planner.domain.quality import Quality
 from planner.domain.workload import FleetLimits, Workload
@@ -17,17 +16,12 @@ from planner.units import WATTS_PER_KILOWATT
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The workloads and the limits of a fleet.
-
-    ``mean_floors``: of workloads whose floor is that of the mean over all requests, what it must reach
-    (``counts_as`` says of what). ``power_w``: by device, what one of it draws at most.
-    """
+    """The workloads and the limits of a fleet. ``power_w``: by device, what one of it draws at most."""
 
     workloads: tuple[Workload, ...]
     limits: FleetLimits
     periods: tuple[Period, ...] = ()
     objective: str = USD
-    mean_floors: Mapping[str, float] = field(default_factory=dict)
     power_w: Mapping[str, float] = field(default_factory=dict)
 
     def problem(self, candidates: Iterable[Candidate], offers: Iterable[Offer]) -> Problem:
@@ -55,7 +49,7 @@ class Asked:
             workload.name,
             workload.rate_rps,
             rates_rps=workload.rates_rps,
-            min_mean_quality=self.mean_floors.get(workload.name),
+            min_mean_quality=0.0 if workload.floor_on_average else None,
             max_spot_share=workload.max_spot_share,
             redundancy=workload.redundancy,
         )
@@ -73,44 +67,22 @@ class Asked:
         )
 
 
-def asked_of(fleet: Fleet, catalog: Catalog, judgements: Iterable[Judgement] = ()) -> Asked:
-    workloads = tuple(spec.workload for spec in fleet.services)
-    by_workload: dict[str, list[Judgement]] = {}
-    for judgement in judgements:
-        by_workload.setdefault(judgement.workload, []).append(judgement)
+def asked_of(fleet: Fleet, catalog: Catalog) -> Asked:
     return Asked(
-        workloads=workloads,
+        workloads=tuple(spec.workload for spec in fleet.services),
         limits=fleet.limits,
         periods=fleet.periods,
         objective=fleet.objective,
-        mean_floors={w.name: mean_floor(w, by_workload[w.name]) for w in workloads if w.floor_on_average},
         power_w={device.name: device.tdp_w for device in catalog.devices if device.tdp_w is not None},
     )
 
 
 def counts_as(workload: Workload, quality: Quality) -> float:
-    """What a variant contributes to the mean that the workload's floor is about, higher being better.
+    """What a variant contributes to the mean over all requests: by how much it is better than the floor.
 
-    With a floor on the drop that is the negative drop (it is measured in pairs, and so known better than the
-    values that it is between), else the value; of both the pessimistic end, unless the floor is judged by
-    the point.
+    The mean of it is 0 or more exactly where the mean over all requests holds the floor.
     """
-    floor = workload.floor
-    if floor.minimum is None:
-        return -(quality.drop_high if floor.by == "interval" else quality.drop)
-    worse = quality.low if quality.higher_is_better else quality.high
-    value = worse if floor.by == "interval" else quality.value
-    return value if quality.higher_is_better else -value
-
-
-def mean_floor(workload: Workload, judgements: list[Judgement]) -> float:
-    """What the mean of ``counts_as`` must reach."""
-    floor = workload.floor
-    if floor.minimum is None:
-        assert floor.max_drop is not None
-        return -floor.max_drop
-    better = all(judgement.quality.higher_is_better for judgement in judgements)
-    return floor.minimum if better else -floor.minimum
+    return -workload.floor.shortfall(quality)
 
 
 def offers_within(catalog: Catalog, limits: FleetLimits) -> tuple[Offer, ...]:

@@ -63,7 +63,7 @@ def plan(
     with ExitStack() as stack:
         services = [_service(stack, fleet, k, catalog, offers, progress) for k in range(len(fleet.services))]
         _check_sold(catalog, services, offers)
-        asked = asked_of(fleet, catalog, [j for service in services for j in service.judgements])
+        asked = asked_of(fleet, catalog)
         found = optimum(services, asked, offers, time_limit_s, exhaustive)
     accepted = found.servings
     problem = asked.problem((s.candidate for s in accepted), offers)
