@@ -68,6 +68,11 @@ def plan(report: PlanReport, folder: Path) -> None:
         out.print(_measured_line(report.measured_profiles, report.reused_profiles))
     for note in report.notes:
         out.print(f"[yellow]Note:[/] {note}")
+    for engine in report.engines:
+        if engine.status != "measured":
+            how = f"; there: {engine.build}" if engine.build else ""
+            what = f"{engine.variant} for {engine.device}, {engine.backend}, {STATUS[engine.status]}{how}"
+            out.print(f"[yellow]Engine:[/] {escape(what)}")
     none = len(imported) == len(report.workloads)
     engines = "no engines" if none else f"{len(report.engines)} engine(s)"
     out.print(f"Wrote {_shown(folder / 'plan.json')} and {engines} beside it.")

@@ -13,8 +13,9 @@ import pytest
 from plan_files import planner, tiny_plan, write_plan
 
 from planner.catalog import load, local_cpu, match_cpu
+from planner.cli import render
 from planner.domain.profile import Profile
-from planner.report import json_schema, read_engines
+from planner.report import PlanReport, json_schema, read_engines
 from planner.store import ProfileStore
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ def test_another_machines_cpu_loses_where_it_is_slower(
     assert not any("other machines" in note for note in report["notes"])
 
 
-def test_a_gpu_that_is_not_here(profiled: Path, tmp_path: Path, tiny_model: LabelledModel) -> None:
+def test_a_gpu_that_is_not_here(
+    profiled: Path, tmp_path: Path, tiny_model: LabelledModel, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = plan_with(
         profiled,
         tmp_path,
@@ -120,6 +123,9 @@ def test_a_gpu_that_is_not_here(profiled: Path, tmp_path: Path, tiny_model: Labe
     assert engine["build"].startswith("trtexec --onnx=model.onnx ") and engine["path"].endswith(".onnx")
     (kept,) = read_engines(tmp_path / "plan" / "engines")
     assert (kept.status, kept.build) == ("to-build", engine["build"])
+    render.plan(PlanReport.model_validate(report), tmp_path / "plan")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Engine: fp32 for T4, tensorrt, yet to be built there; there: trtexec" in shown
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs tensorrt_rtx")
