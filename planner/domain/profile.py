@@ -98,6 +98,8 @@ class Profile:
     """Where the figures come from; empty: measured by the planner, here or on another machine."""
     published: Published | None = None
     conditions: Conditions = NOT_TOLD
+    engine_sha256: str = ""
+    """Of the engine that was timed, where a backend builds one of the variant: two builds of it differ."""
 
     def __post_init__(self) -> None:
         if bool(self.samples_ns) == (self.published is not None):

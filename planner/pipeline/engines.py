@@ -115,8 +115,9 @@ def deployable(plan: Plan, spec: Spec, variant: Variant, backend_name: str, devi
     inputs = bind(read_model(entrant.model), dict(entrant.dimensions))
     folder = engines_beside(spec.profiles)
     elsewhere = engines_of(_order(variant, inputs, spec.batch_sizes, ()), backend_name, folder / device)
-    if elsewhere:
-        return replace(shipped, engine=elsewhere[-1])
+    for sha256 in _timed(plan, variant, backend_name):
+        if sha256 in elsewhere:
+            return replace(shipped, engine=elsewhere[sha256])
     catalog = load(spec.catalog)
     part = slice_of(device, catalog)
     capability = (part[0] if part else catalog.device(device)).compute_capability
@@ -127,6 +128,18 @@ def deployable(plan: Plan, spec: Spec, variant: Variant, backend_name: str, devi
         command = build_command(order, variant.path.name, f"{variant.path.stem}.engine")
         return replace(shipped, status="to-build", build=command)
     return replace(shipped, engine=engine, status="built-ahead")
+
+
+def _timed(plan: Plan, variant: Variant, backend_name: str) -> list[str]:
+    """The sha256 of the engines that the plan's profiles of a variant are of."""
+    profiles = (profile for serving in plan.servings for profile in serving.profiles)
+    return sorted(
+        {
+            p.engine_sha256
+            for p in profiles
+            if (p.configuration.variant_sha256, p.configuration.backend) == (variant.sha256, backend_name)
+        }
+    )
 
 
 def outputs_at(

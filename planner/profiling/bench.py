@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
-from planner.backends.tensorrt import Order
+from planner.backends.tensorrt import TENSORRT, Order, engine_digest
 from planner.domain.order_statistics import nearest_rank, percentile_interval
 from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.domain.progress import Progress, Step, silent
@@ -112,6 +112,7 @@ class Bench:
         self.profiles: dict[Configuration, Profile] = {}
         """Of every configuration that was looked at, probes included."""
         self.measured: set[Configuration] = set()
+        self._digests: dict[Path, str] = {}
         self._loaded: tuple[Group, Running, ExitStack] | None = None
 
     def __enter__(self) -> Bench:
@@ -163,7 +164,9 @@ class Bench:
     ) -> None:
         """Samples until there are ``needed``; batch sizes beyond the first over ``over_ns`` are left out."""
         for c in configurations:
-            if c not in self.profiles and (known := self._store.find(c, self._environment(c))) is not None:
+            known = None if c in self.profiles else self._store.find(c, self._environment(c))
+            # Two builds of one variant are not equally fast: another engine's profile says nothing.
+            if known is not None and known.engine_sha256 == self._engine_sha256(c):
                 self.profiles[c] = known
         missing = [c for c in configurations if self._count(c, fresh) < needed]
         if not missing:
@@ -209,6 +212,15 @@ class Bench:
             self.close()
             raise
 
+    def _engine_sha256(self, configuration: Configuration) -> str:
+        """As ``Profile.engine_sha256``."""
+        if configuration.backend not in TENSORRT:
+            return ""
+        engine = self._jobs[configuration].engine
+        if engine not in self._digests:
+            self._digests[engine] = engine_digest(engine)
+        return self._digests[engine]
+
     def _count(self, configuration: Configuration, fresh: bool) -> int:
         known = self.profiles.get(configuration)
         if known is None:
@@ -251,6 +263,7 @@ class Bench:
             foreign_load=turns.foreign_load,
             fresh=len(samples) if fresh else 0,
             conditions=turns.conditions,
+            engine_sha256=self._engine_sha256(configuration),
         )
         profile = taken if before is None else _joined(before, taken)
         self._store.put(profile)

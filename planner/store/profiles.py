@@ -19,11 +19,12 @@ from planner.errors import StoreError
 from planner.store.files import replace_text, writable_folder
 from planner.store.names import in_path
 
+# 4: engine_sha256
 # 3: conditions: drift, throttling, energy, and the GPU's clock, temperature and power
 # 2: imported profiles: source, published (percentiles in place of samples), configuration.model; fresh
 # 1: first format
-PROFILE_SCHEMA = 3
-_READ = (1, 2, 3)
+PROFILE_SCHEMA = 4
+_READ = (1, 2, 3, 4)
 
 
 class ProfileStore:
@@ -157,6 +158,7 @@ def _to_json(profile: Profile) -> dict[str, Any]:
         "foreign_load": profile.foreign_load,
         "fresh": profile.fresh,
         "source": profile.source,
+        "engine_sha256": profile.engine_sha256,
         "published": _published_to_json(profile.published),
         "conditions": _conditions_to_json(profile.conditions),
         "samples_ns": list(profile.samples_ns),
@@ -229,6 +231,7 @@ def _from_json(content: dict[str, Any]) -> Profile:
         foreign_load=content["foreign_load"],
         fresh=content.get("fresh", 0),
         source=content.get("source", ""),
+        engine_sha256=content.get("engine_sha256", ""),
         published=published and _published_from_json(published),
         conditions=_conditions_from_json(content["conditions"]) if "conditions" in content else NOT_TOLD,
     )

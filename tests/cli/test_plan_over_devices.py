@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from dataclasses import replace
@@ -12,11 +13,15 @@ import jsonschema
 import pytest
 from plan_files import planner, tiny_plan, write_plan
 
+from planner.backends.tensorrt import EngineRecord, Order, Place, adopt, engines_beside, record_path
+from planner.backends.tensorrt.record import write_record
 from planner.catalog import load, local_cpu, match_cpu
 from planner.cli import render
 from planner.domain.profile import Profile
+from planner.pipeline import load_spec
 from planner.report import PlanReport, json_schema, read_engines
 from planner.store import ProfileStore
+from planner.variants import bind, read_model
 
 if TYPE_CHECKING:
     from onnx_models import LabelledModel
@@ -55,6 +60,7 @@ def plan_with(
     tmp_path: Path,
     tiny_model: LabelledModel,
     far: list[tuple[str, str, float]],
+    engine_sha256: str = "",
     **changes: Any,
 ) -> dict[str, Any]:
     """A plan in ``tmp_path`` over a store with this machine's profiles and what was ``taken_on`` others."""
@@ -62,7 +68,7 @@ def plan_with(
     for profile in ProfileStore(profiled / "plan" / "profiles").all():
         store.put(profile)
         for device, backend, factor in far:
-            store.put(taken_on(profile, device, backend, factor))
+            store.put(replace(taken_on(profile, device, backend, factor), engine_sha256=engine_sha256))
     spec = write_plan(tmp_path / "plan.yaml", tiny_plan(tiny_model), **changes)
     run = planner("plan", spec, "--json")
     assert run.returncode == 0, run.stderr
@@ -126,6 +132,43 @@ def test_a_gpu_that_is_not_here(
     render.plan(PlanReport.model_validate(report), tmp_path / "plan")
     shown = " ".join(capsys.readouterr().out.split())
     assert "Engine: fp32 for T4, tensorrt, yet to be built there; there: trtexec" in shown
+
+
+def test_the_engine_that_was_measured_is_the_one_that_ships(
+    profiled: Path, tmp_path: Path, tiny_model: LabelledModel
+) -> None:
+    """Of several builds of one variant, that of the profiles; where it is lost, none stands in for it."""
+    (sha256,) = {
+        p.configuration.variant_sha256
+        for p in ProfileStore(profiled / "plan" / "profiles").all()
+        if p.configuration.variant == "fp32"
+    }
+    spec = load_spec(profiled / "plan.yaml").services[0]
+    inputs = bind(read_model(spec.entrants[0].model), {"N": "batch"})
+    order, place = Order(sha256, inputs, spec.batch_sizes), Place("tensorrt", "11", "L4", "8.9", "580", "13")
+    for content in (b"a build", b"the one measured", b"another build"):
+        digest = hashlib.sha256(content).hexdigest()
+        record = EngineRecord(place, order, ("y",), digest, len(content), "measured", "2026-01-01")
+        engine = tmp_path / f"{digest}.engine"
+        engine.write_bytes(content)
+        write_record(engine, record)
+        files = {path.name: path.read_bytes() for path in (engine, record_path(engine))}
+        adopt(files, engines_beside(tmp_path / "plan" / "profiles") / "L4")
+    for timed, status in ((b"the one measured", "measured"), (b"lost", "to-build")):
+        report = plan_with(
+            profiled,
+            tmp_path,
+            tiny_model,
+            [("L4", "tensorrt", 0.0005)],
+            engine_sha256=hashlib.sha256(timed).hexdigest(),
+            backends=["onnxruntime", "tensorrt"],
+            recipes=["fp32"],
+            workload=MUCH,
+        )
+        (engine,) = report["engines"]
+        assert (engine["device"], engine["status"]) == ("L4", status)
+        if status == "measured":
+            assert (tmp_path / "plan" / engine["path"]).read_bytes() == timed
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs tensorrt_rtx")

@@ -10,6 +10,7 @@ from planner.backends.tensorrt.command import build_command
 from planner.backends.tensorrt.keep import (
     Kept,
     adopt,
+    engine_digest,
     engine_for,
     engines_beside,
     engines_of,
@@ -38,6 +39,7 @@ __all__ = [
     "Timing",
     "adopt",
     "build_command",
+    "engine_digest",
     "engine_for",
     "engines_beside",
     "engines_of",

@@ -136,9 +136,17 @@ def adopt(files: Mapping[str, bytes], folder: Path) -> Path:
     return engine
 
 
-def engines_of(order: Order, backend: str, folder: Path) -> list[Path]:
-    """The engines of ``order`` in ``folder`` that were measured, wherever they were built."""
-    known, found = vouched(folder), []
+def engine_digest(engine: Path) -> str:
+    """The sha256 of what the file holds. Raises BackendError where it cannot be read."""
+    try:
+        return sha256(engine.read_bytes())
+    except OSError as error:
+        raise BackendError(f"{engine}: cannot be read ({error.strerror}); build it again") from None
+
+
+def engines_of(order: Order, backend: str, folder: Path) -> dict[str, Path]:
+    """The engines of ``order`` in ``folder`` that were measured, wherever they were built, by sha256."""
+    known, found = vouched(folder), {}
     for engine in sorted(folder.glob("*.engine")):
         try:
             record = read_record(engine)
@@ -147,7 +155,7 @@ def engines_of(order: Order, backend: str, folder: Path) -> list[Path]:
         if record is None or record.order != order or record.place.backend != backend:
             continue
         if record.status == "measured" and record.sha256 in known:
-            found.append(engine)
+            found[record.sha256] = engine
     return found
 
 

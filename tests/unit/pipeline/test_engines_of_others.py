@@ -47,7 +47,7 @@ def test_engines_of_another_store_need_trust(tmp_path: Path) -> None:
     assert take_engines(ours, theirs, trust=True) == (2, 0)
     assert len(engines_of(ORDER, "tensorrt", engines_beside(ours) / "L4")) == 1
     assert len(engines_of(ORDER, "tensorrt", engines_beside(ours) / "A100-40GB-SXM" / "1g.5gb")) == 1
-    assert engines_of(ORDER, "tensorrt-rtx", engines_beside(ours) / "L4") == []
+    assert engines_of(ORDER, "tensorrt-rtx", engines_beside(ours) / "L4") == {}
 
 
 def test_what_no_gpu_of_the_catalog_ran_stays(tmp_path: Path) -> None:
@@ -71,5 +71,6 @@ def test_only_what_was_measured_is_shipped(tmp_path: Path) -> None:
     for status in ("built", "measured"):
         engine = engine_in(tmp_path / status, status=status, content=status.encode())
         adopt({p.name: p.read_bytes() for p in (engine, record_path(engine))}, tmp_path / "ours")
-    (kept,) = engines_of(ORDER, "tensorrt", tmp_path / "ours")
+    ((digest, kept),) = engines_of(ORDER, "tensorrt", tmp_path / "ours").items()
+    assert digest == hashlib.sha256(b"measured").hexdigest()
     assert kept.read_bytes() == b"measured"

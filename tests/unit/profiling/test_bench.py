@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,21 @@ def test_batch_sizes_take_turns_in_one_process_and_a_second_run_measures_nothing
     assert again.full(group, 2, False) == samples
     assert machine.starts == [[1, 2, 4]]
     assert (again.measured, again.reused()) == (set(), 2)
+
+
+def test_a_profile_of_another_engine_is_not_reused(tmp_path: Path) -> None:
+    """Two builds of one variant are not equally fast: what was measured of one says nothing of the other."""
+    engine = tmp_path / "engine"
+    c = Configuration("m" * 64, "fp16", "f" * 64, "L4", "tensorrt", 1, 1, 1, ())
+    jobs = [Job(c, engine, Path("feed"))]
+    (group,) = group_jobs(jobs)
+    for content, measured in ((b"first", True), (b"first", False), (b"built again", True)):
+        engine.write_bytes(content)
+        one = bench(Machine(), tmp_path / "store", jobs)
+        one.full(group, 1, False)
+        assert bool(one.measured) == measured
+        stored = ProfileStore(tmp_path / "store").find(c, ENVIRONMENT)
+        assert stored is not None and stored.engine_sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_probe_is_part_of_the_profile_that_follows(tmp_path: Path) -> None:
