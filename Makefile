@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 # The quickstart: fetch a real model, make its variants, measure them, plan.
 demo: $(STAMP)
@@ -19,6 +19,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The reference of the command line, from the program itself.
+docs: $(STAMP)
+	$(BIN)/python -m typer planner.cli utils docs --name planner --title "The command line" --output docs/cli.md
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

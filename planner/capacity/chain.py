@@ -151,10 +151,16 @@ def _decay(lattice: Lattice, rate_per_ns: float) -> float:
     for _ in range(100):
         exponents = arrivals * math.expm1(y)
         peak = float(exponents.max())
-        terms = weights * np.exp(exponents - peak)
-        mean = float(terms.sum())
-        value = peak + math.log(mean) - size * y
-        slope = float(terms @ arrivals) / mean * math.exp(y) - size
+        if peak < 1:  # y may be so small that nothing is left of 1 + y: all relative to 1
+            growth = np.expm1(exponents)
+            mean = 1 + float(weights @ growth)
+            value = math.log1p(float(weights @ growth)) - size * y
+            slope = float((weights * (1 + growth)) @ arrivals) / mean * math.exp(y) - size
+        else:
+            terms = weights * np.exp(exponents - peak)
+            mean = float(terms.sum())
+            value = peak + math.log(mean) - size * y
+            slope = float(terms @ arrivals) / mean * math.exp(y) - size
         step = value / slope
         if slope <= 0 or step <= 1e-13 * y:
             break

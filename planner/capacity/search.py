@@ -40,8 +40,9 @@ UNCLEAR = 1.3
 """The chord certifies with a margin of this factor."""
 MEMORY = 2.0
 """Mean services of the largest batch, beyond the budget, whose arrivals settle whether a request is late."""
-CLOSEST_TO_LIMIT = 1 - 1e-6
-"""The highest rate tried, as a share of the limit of stability."""
+CLOSEST_TO_LIMIT = 1e-6
+"""How far below the limit of stability the highest rate tried is, as a share of it; farther where services
+vary much: that far from it, its product with the tail's decay is still well above rounding."""
 TOLERANCE = 1e-4
 """The tail at the capacity is at most allowed, and at least allowed * (1 - TOLERANCE)."""
 ROUGHLY = 0.01
@@ -86,7 +87,11 @@ def capacity(
     padded. Whether there are samples enough for the percentile is the caller's to judge. ValueError names a
     wrong argument.
     """
-    laws = service_laws(service_ns, max_batch_size)
+    return capacity_of(service_laws(service_ns, max_batch_size), percentile, budget_ns)
+
+
+def capacity_of(laws: ServiceLaws, percentile: float, budget_ns: int) -> Capacity:
+    """``capacity`` of service times that have been read."""
     check_percentile(percentile)
     if budget_ns <= 0:
         raise ValueError(f"budget_ns must be above 0, got {budget_ns}")
@@ -114,7 +119,9 @@ class _Late:
         if self.certain_rps > 0 and budget_ns > LOOSE * float(laws.mean_ns[-1]):
             self.certain_rps = max(self.certain_rps, _loose_rps(laws, allowed - self.alone, budget_ns))
         self.limit_rps = laws.limit_per_ns * NS_PER_S
-        self.highest_rps = self.limit_rps * CLOSEST_TO_LIMIT
+        spread = float(np.var(laws.samples_ns[-1])) / float(laws.mean_ns[-1]) ** 2
+        varied = 1 + laws.max_batch_size * spread
+        self.highest_rps = self.limit_rps * (1 - CLOSEST_TO_LIMIT * math.sqrt(varied))
         self._grids: dict[int, Grid] = {}
 
     def at(self, rate_rps: float, steps: int) -> tuple[float, Sojourn]:
@@ -242,6 +249,7 @@ def _root(late: _Late, low: Point, high: Point, steps: int) -> Sojourn | None:
     """
     aim = -TOLERANCE / 2
     rate, slope = _solve(lambda at: late.scan(at, steps), low, high) if high[1] > 0 else (high[0], 0.0)
+    rate = min(rate, late.highest_rps)
     held_rps, failed_rps = low[0] / SLACK, min(high[0] * SLACK, late.highest_rps)
     last: Point | None = None
     for turn in range(60):

@@ -22,14 +22,26 @@ BLOCK = 32
 """Powers that a polynomial is evaluated by at a time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ServiceLaws:
-    """The laws of the batch sizes 1..``max_batch_size``, as sorted samples in ns."""
+    """The laws of the batch sizes 1..``max_batch_size``, as sorted samples in ns.
+
+    Equal where all samples are."""
 
     largest: tuple[int, ...]
     """The largest batch size of each law, ascending; the last is the max batch size."""
     samples_ns: tuple[Array, ...]
     mean_ns: Array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ServiceLaws) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def _content(self) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+        return self.largest, tuple(samples.tobytes() for samples in self.samples_ns)
 
     @property
     def max_batch_size(self) -> int:
@@ -43,6 +55,13 @@ class ServiceLaws:
     def limit_per_ns(self) -> float:
         """The rate at which the queue stops being stable: that of full batches, B / E[S_B]."""
         return float(self.max_batch_size / self.mean_ns[-1])
+
+    def stretched(self, by: float) -> ServiceLaws:
+        """All times so many times as long, in whole ns; itself where that is 1."""
+        if by == 1.0:
+            return self
+        samples = tuple(np.round(of_law * by) for of_law in self.samples_ns)
+        return ServiceLaws(self.largest, samples, np.array([s.mean() for s in samples]))
 
     def alone_tail(self, at_ns: float) -> float:
         """P(S_1 > at): the tail of a request that finds the engine idle."""
@@ -81,6 +100,12 @@ def _sorted_samples(batch_size: int, raw: Sequence[int]) -> Array:
     if not (samples[0] > 0 and math.isfinite(samples[-1])):
         raise ValueError(f"service_ns[{batch_size}]: samples must be above 0 and finite")
     return samples
+
+
+def ranked_ns(ascending: Array, percentile: float) -> float:
+    """The nearest-rank percentile of sorted samples."""
+    rank = math.ceil(percentile / 100 * len(ascending) - 1e-9)
+    return float(ascending[max(rank, 1) - 1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,15 @@ import numpy as np
 from scipy import fft, special
 
 from planner.capacity.chain import Queue, queue
-from planner.capacity.service import Array, ComplexArray, Lattice, ServiceLaws, lattice, service_laws
+from planner.capacity.service import (
+    Array,
+    ComplexArray,
+    Lattice,
+    ServiceLaws,
+    lattice,
+    ranked_ns,
+    service_laws,
+)
 from planner.units import NS_PER_S
 
 STEPS = 256
@@ -290,7 +298,11 @@ def sojourn_percentile_ns(
 
     At rate 0 it is the limit, that of a request alone. ValueError names a wrong argument.
     """
-    laws = service_laws(service_ns, max_batch_size)
+    return percentile_ns(service_laws(service_ns, max_batch_size), rate_rps, percentile)
+
+
+def percentile_ns(laws: ServiceLaws, rate_rps: float, percentile: float) -> float:
+    """``sojourn_percentile_ns`` of service times that have been read."""
     _check_rate(rate_rps)
     check_percentile(percentile)
     limit_rps = laws.limit_per_ns * NS_PER_S
@@ -311,9 +323,7 @@ def sojourn_percentile_ns(
 
 def alone_percentile_ns(laws: ServiceLaws, percentile: float) -> float:
     """Of a request that finds the engine idle: the nearest-rank percentile of S_1."""
-    alone = laws.samples_ns[0]
-    rank = math.ceil(percentile / 100 * len(alone) - 1e-9)
-    return float(alone[max(rank, 1) - 1])
+    return ranked_ns(laws.samples_ns[0], percentile)
 
 
 def check_percentile(percentile: float) -> None:

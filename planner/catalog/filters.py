@@ -63,6 +63,11 @@ def check_limits(catalog: Catalog, limits: FleetLimits) -> None:
     called = {name for device in catalog.devices for name in _called(device)}
     _require("device, architecture or kind", (*limits.only, *limits.without), called)
     for quota in limits.quotas:
+        if quota.family is not None:
+            sold_by = {o.family for o in catalog.offers if o.family and quota.provider in (None, o.provider)}
+            _require(
+                f"quota family{f' of {quota.provider}' if quota.provider else ''}", (quota.family,), sold_by
+            )
         if not any(quota.selects(offer) for offer in catalog.offers):
             raise CatalogError(
                 f"quota {quota.name}: no offer is of what it names; check provider, region, instance types, "

@@ -10,15 +10,22 @@ import typer
 from planner.cli import (
     catalog,
     devices,
+    diff,
     doctor,
     engines,
+    explain,
+    export,
+    gate,
     init,
     plan,
     profile,
     profiles,
+    report,
     schema,
+    serve,
     solve,
     variants,
+    verify,
 )
 
 app = typer.Typer(
@@ -30,7 +37,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("plan")(plan.plan)
+app.command("explain")(explain.explain)
+app.command("report")(report.report)
+app.command("verify")(verify.verify)
+app.command("gate")(gate.gate)
+app.command("diff")(diff.diff)
 app.command("solve")(solve.solve)
+app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("init")(init.init)
 app.command("variants")(variants.variants)
 app.command("profile")(profile.profile)

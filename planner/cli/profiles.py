@@ -172,8 +172,9 @@ def _readable(where: str) -> tuple[list[Profile], list[str]]:
 
     path = locate(where, Path())
     if path.is_dir():
-        each = [found for _, found in ProfileStore(path).each()]
-        return [p for p in each if isinstance(p, Profile)], [
+        store = ProfileStore(path)
+        each = [found for _, found in store.each()]
+        return [store.calibrated(p) for p in each if isinstance(p, Profile)], [
             str(e) for e in each if not isinstance(e, Profile)
         ]
     sheet = read_sheet(path)

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from planner.pipeline import DryRun, Judged
     from planner.profiling.campaign import Campaign
     from planner.report import Engine, PlanReport
-    from planner.report.plan_json import FleetPart, VariantPart, WorkloadPart
+    from planner.report.plan_json import (
+        CandidatePart,
+        FleetPart,
+        OfferPart,
+        TrafficPart,
+        VariantPart,
+        WorkloadPart,
+    )
 
 
 def plan(report: PlanReport, folder: Path) -> None:
@@ -45,7 +52,8 @@ def plan(report: PlanReport, folder: Path) -> None:
     out.print(f"Runner-up: {report.runner_up.reason}")
     proof = report.proof
     if proof.proven:
-        out.print(f"Proof: optimal, bound {format_usd(proof.bound_usd_per_hour)}/h ({proof.solver})")
+        what = "the present plan, no other one saves as much as asked for" if report.kept else "optimal"
+        out.print(f"Proof: {what}, bound {format_usd(proof.bound_usd_per_hour)}/h ({proof.solver})")
     else:
         out.print(
             f"[yellow]Not proven[/]: gap {proof.gap:.2%}, bound {format_usd(proof.bound_usd_per_hour)}/h"
@@ -105,16 +113,18 @@ def _fleet_table(report: PlanReport) -> Table:
     offers = {offer.id: offer for offer in report.offers}
     candidates = {candidate.id: candidate for candidate in report.candidates}
     several = len({variant.backend for variant in report.variants}) > 1
+    period = ""
     for placement in report.fleet.placements:
         offer = offers[placement.offer_id]
         for row, traffic in enumerate(placement.traffic):
             candidate = candidates[traffic.candidate_id]
-            threads = f"{candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
             name = f"{candidate.workload} " if len(report.workloads) > 1 else ""
             runs = (
                 f"{traffic.replicas_per_instance} × {name}{candidate.variant}"
-                f"{f' on {candidate.backend}' if several else ''}, {threads}, "
+                f"{f' on {candidate.backend}' if several else ''}, {_threads(candidate, offer)}"
                 f"batch ≤ {candidate.max_batch_size}"
+                f"{f', {_classes(traffic)}' if traffic.classes else ''}"
+                f"{f', delay ≤ {candidate.queue_delay_ms:g} ms' if candidate.queue_delay_ms else ''}"
             )
             marks = [
                 *(["imported"] if candidate.workload in imported else []),
@@ -123,7 +133,7 @@ def _fleet_table(report: PlanReport) -> Table:
             if marks:
                 runs += f" ({', '.join(marks)})"
             table.add_row(
-                *([placement.period if row == 0 else ""] if report.periods else []),
+                *([placement.period if placement.period != period else ""] if report.periods else []),
                 f"{placement.instances} ×" if row == 0 else "",
                 f"{offer.provider} {offer.instance_type}" if row == 0 else "",
                 f"{placement.zone or offer.region}, {f'{offer.purchase} {offer.term}'.strip()}"
@@ -134,7 +144,22 @@ def _fleet_table(report: PlanReport) -> Table:
                 f"{traffic.predicted_sojourn_ms:.3g} ms",
                 f"{placement.usd_per_hour:.4g}" if row == 0 else "",
             )
+            period = placement.period
     return table
+
+
+def _threads(candidate: CandidatePart, offer: OfferPart) -> str:
+    """Of one engine instance, and how many of these a replica has; on a GPU threads tell nothing."""
+    each = candidate.threads // candidate.instances
+    threads = "" if offer.device_count else f"{each} thread{'s' if each > 1 else ''}"
+    if candidate.instances > 1:
+        threads = f"{candidate.instances} instances{f' of {threads}' if threads else ''}"
+    return f"{threads}, " if threads else ""
+
+
+def _classes(traffic: TrafficPart) -> str:
+    """Which classes of requests go there, and how much of each."""
+    return " + ".join(f"{rate:.4g} {name}/s" for name, rate in traffic.classes.items() if rate > 0)
 
 
 def _cost_line(title: str, fleet: FleetPart, bold: bool = False) -> str:
@@ -385,6 +410,10 @@ def device(found: Device, figures: tuple[Figure, ...], sold: tuple[Offer, ...]) 
         table.add_row(figure.name, figure.value, source.citation, source.as_of, source.quality)
     out.print(table)
     offers(sold)
+
+
+def wrote(path: Path) -> None:
+    console().print(f"Wrote {_shown(path)}.")
 
 
 def _rejections(out: Console, rejections: tuple[Rejection, ...]) -> None:

@@ -80,6 +80,10 @@ def profiles(found: list[Profile], problems: list[str]) -> None:
     out.print(table)
     for environment in dict.fromkeys(one.environment for one in found):
         out.print(f"env {environment.id[:_ENV]}: {escape(_described(environment))}")
+    factors = {one.calibration for one in found} - {1.0}
+    for factor in sorted(factors):
+        ids = ", ".join(_id(one)[:_ID] for one in sorted(found, key=_order) if one.calibration == factor)
+        out.print(f"calibrated: plans take {factor:.3f} times the times of {ids}")
     for problem in problems:
         out.print(f"[red]unreadable[/]: {escape(problem)}")
     out.print(f"{len(found)} profiles")
@@ -100,6 +104,11 @@ def profile(found: Profile) -> None:
     out.print(f"environment {found.environment.id}: {escape(_described(found.environment))}")
     for line in _conditions(found):
         out.print(line)
+    if found.calibration != 1.0:
+        out.print(
+            f"[yellow]calibrated[/]: plans take times {found.calibration:.3f} times as long, as they were in "
+            "service (planner verify); below are the samples as they were taken"
+        )
     if found.source:
         out.print(f"[yellow]imported[/] from {escape(found.source)}")
     table = columns("statistic", "value", f"{CONFIDENCE:.0%} interval, distribution-free", right=_RIGHT)
@@ -383,4 +392,5 @@ def _profile_json(one: Profile) -> dict[str, Any]:
         "gpu_temperature_c": one.conditions.gpu_temperature_c,
         "gpu_power_w": one.conditions.gpu_power_w,
         "taken_at": one.taken_at or None,
+        "calibration": one.calibration,
     }

@@ -14,12 +14,18 @@ class Format(StrEnum):
     plan = "plan"
     report = "report"
     problem = "problem"
+    explanation = "explanation"
+    verification = "verification"
+    observed = "observed"
 
 
 @exit_codes
 def schema(
     format: Format = typer.Argument(
-        ..., help="plan: plan.yaml; report: plan.json; problem: for `planner solve`."
+        ...,
+        help="plan: plan.yaml; report: plan.json; problem: for `planner solve`; explanation: of "
+        "`planner explain --json`; verification, observed: of `planner verify --json`, "
+        "and of it --live.",
     ),
 ) -> None:
     """Print the JSON Schema of a file format."""
@@ -27,6 +33,12 @@ def schema(
         from planner.spec import json_schema
     elif format is Format.report:
         from planner.report import json_schema
+    elif format is Format.explanation:
+        from planner.report import explanation_schema as json_schema
+    elif format is Format.verification:
+        from planner.verifying import verification_schema as json_schema
+    elif format is Format.observed:
+        from planner.verifying import observed_schema as json_schema
     else:
         from planner.optimize import json_schema
     typer.echo(json.dumps(json_schema(), indent=2))

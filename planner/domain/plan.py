@@ -8,7 +8,7 @@ from pathlib import Path
 from planner.domain.device import Device
 from planner.domain.model import Model
 from planner.domain.offer import Offer
-from planner.domain.problem import Candidate, Period, Placement, Rejection, Solution
+from planner.domain.problem import Candidate, Period, Placement, Problem, Rejection, Solution
 from planner.domain.profile import Environment, Profile
 from planner.domain.quality import Quality
 from planner.domain.variant import Variant
@@ -35,7 +35,9 @@ class Serving:
     truncated_mass: float
     lattice_step_ns: float
     profiles: tuple[Profile, ...]
-    """One for each batch size up to the candidate's largest, ascending."""
+    """One for each batch size up to the candidate's largest, ascending; of each class where there are any."""
+    profile_classes: tuple[str, ...] = ()
+    """Which class each of the profiles is of; none where all requests are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,9 @@ class Plan:
     offers_considered: int
     offers: tuple[Offer, ...]
     """The offers that the plan, the baseline and the runner-up use."""
+    problem: Problem
+    """With every candidate that was measured; ``unmeasured``: others, with the most that they could take."""
+    unmeasured: tuple[Candidate, ...]
     solution: Solution
     margins: tuple[Margin, ...]
     baseline: Solution | None

@@ -69,6 +69,9 @@ class Candidate:
     ``capacity_rps``; with "time" loads add up (the rates over their classes' figures sum to at most 1) and
     ``capacity_rps`` is the largest of them. Packed, all of them shrink by the same factor.
 
+    ``instances`` of the engine share the replica's queue, each of ``threads / instances`` threads;
+    ``queue_delay_ns``: how long a request may wait for a fuller batch.
+
     ``slices``: compute and memory slices of a GPU divided by MIG; None: a replica takes a whole one. The
     slices on one GPU add up to at most ``GPU_SLICES``. ``quality``: the expected accuracy, higher is better;
     ``latency_ns``: what a request takes at full load. None: unknown.
@@ -90,6 +93,8 @@ class Candidate:
     slices: tuple[int, int] | None = None
     quality: float | None = None
     latency_ns: float | None = None
+    queue_delay_ns: int = 0
+    instances: int = 1
 
 
 @dataclass(frozen=True, slots=True)

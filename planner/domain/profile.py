@@ -100,6 +100,8 @@ class Profile:
     conditions: Conditions = NOT_TOLD
     engine_sha256: str = ""
     """Of the engine that was timed, where a backend builds one of the variant: two builds of it differ."""
+    calibration: float = 1.0
+    """How many times as long services took when the variant really served: samples stay as they are."""
 
     def __post_init__(self) -> None:
         if bool(self.samples_ns) == (self.published is not None):
@@ -115,8 +117,14 @@ class Profile:
     @property
     def service_ns(self) -> tuple[int, ...]:
         """Equally likely service times for the capacity: the samples to promise by, or the conservative step
-        distribution through the percentiles published."""
-        return self.published.steps_ns() if self.published else self.judged_ns
+        distribution through the percentiles published; calibrated."""
+        return self.in_service(self.published.steps_ns() if self.published else self.judged_ns)
+
+    def in_service(self, samples_ns: tuple[int, ...]) -> tuple[int, ...]:
+        """As long as they are when the variant really serves."""
+        if self.calibration == 1.0:
+            return samples_ns
+        return tuple(max(round(ns * self.calibration), 1) for ns in samples_ns)
 
     @property
     def judged_ns(self) -> tuple[int, ...]:

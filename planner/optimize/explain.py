@@ -12,6 +12,7 @@ from planner.errors import InfeasibleError
 from planner.optimize.patterns import replica_rate_rps
 from planner.optimize.program import Solver
 from planner.optimize.solve import run_highs, solve
+from planner.optimize.supply import is_plain
 from planner.units import format_usd, usd_per_million_requests
 
 
@@ -61,7 +62,14 @@ def runner_up(
         )
 
     try:
-        other = solve(replace(problem, keep=None), time_limit_s, may_serve=not_the_winner, solver=solver)
+        # Which of two equally good runners-up it is tells nothing, and may take longer to find than either.
+        other = solve(
+            replace(problem, keep=None),
+            time_limit_s,
+            may_serve=not_the_winner,
+            solver=solver,
+            break_ties=is_plain(problem),
+        )
     except InfeasibleError as error:
         reason = f"without {winner.candidate_id} on {winner.instance_type} there is no plan: {error}"
         return RunnerUp(winner, None, None, None, reason)
@@ -80,11 +88,14 @@ def baseline(
     """The cheapest plan of the candidates that ``keep`` admits; None where these cannot serve the demand."""
     kept = tuple(candidate for candidate in problem.candidates if keep(candidate))
     try:
-        return solve(replace(problem, candidates=kept, keep=None), time_limit_s, solver=solver)
+        return solve(
+            replace(problem, candidates=kept, keep=None), time_limit_s, solver=solver, diagnose=False
+        )
     except InfeasibleError:
         return None
 
 
+_UNPROVEN = "the plan is not proven optimal, allow more time"
 _AMOUNTS = {
     ENERGY: "a power in W",
     CARBON: "g of CO2 per hour",
@@ -132,9 +143,10 @@ def _choice(problem: Problem, candidate_id: str, offer: Offer, placement: Placem
 
 def _reason(best: Solution, other: Solution, winner: Choice, choice: Choice) -> str:
     extra = other.usd_per_hour - best.usd_per_hour
+    unproven = "no more than leaving the present plan takes" if best.kept else _UNPROVEN
     if other.amount is not None and best.amount is not None and other.amount != best.amount:
         better = (other.amount > best.amount) == (best.objective == ACCURACY)
-        doubt = ": the plan is not proven optimal, allow more time" if better else ""
+        doubt = f": {unproven}" if better else ""
         verdict = (
             f"reaches {_AMOUNTS[best.objective]} of {other.amount:.4g} instead of {best.amount:.4g}{doubt}"
         )
@@ -143,7 +155,7 @@ def _reason(best: Solution, other: Solution, winner: Choice, choice: Choice) -> 
     elif extra == 0:
         verdict = "costs the same per hour, and comes after by kinds, instances or ids"
     else:
-        verdict = f"costs {format_usd(-extra)} less per hour: the plan is not proven optimal, allow more time"
+        verdict = f"costs {format_usd(-extra)} less per hour: {unproven}"
     return f"{verdict}: {_described(choice)}, against {_described(winner)}"
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from operator import le
@@ -185,9 +185,9 @@ def fleet(problem: Problem, listed: Sequence[Column]) -> Fleet:
         weights=tuple(h / sum(hours) for h in hours),
         most=(),
     )
-    return replace(
-        made, most=tuple(tuple(_most(made, t, k) for k in range(len(listed))) for t in made.periods)
-    )
+    blended = {w for w in demands if made.blended(w)}
+    most = (tuple(_most(made, t, k, blended) for k in range(len(listed))) for t in made.periods)
+    return replace(made, most=tuple(most))
 
 
 def _needs(problem: Problem, periods: int) -> Iterator[tuple[tuple[int, str, str], Fraction]]:
@@ -200,14 +200,14 @@ def _needs(problem: Problem, periods: int) -> Iterator[tuple[tuple[int, str, str
                     yield (t, demand.workload, name), rate * shares.get(name, Fraction(1))
 
 
-def _most(f: Fleet, t: int, k: int) -> int:
-    """See the module's docstring."""
+def _most(f: Fleet, t: int, k: int, blended: Collection[str]) -> int:
+    """See the module's docstring; ``blended``: the workloads that are."""
     enough, spare = Fraction(0), 0
     for s, count in f.contents[k]:
         source = f.sources[s]
         w = source.candidate.workload
         alone = [
-            f.needs[t, w, name] / (rate * count if f.blended(w) else f.capacity(k, w, name))
+            f.needs[t, w, name] / (rate * count if w in blended else f.capacity(k, w, name))
             for name, rate in source.rates_rps
             if (t, w, name) in f.needs
         ]

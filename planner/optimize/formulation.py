@@ -177,18 +177,6 @@ def build(formulation: Formulation, too_little: Iterable[Sequence[int]] = ()) ->
     return Program(tuple(variables), objective, tuple(rows))
 
 
-def build_least_limit(formulation: Formulation) -> Program:
-    """The smallest limit of instances per offer with which the demand can be served."""
-    f = formulation
-    names = [_name(k) for k in range(len(f.columns))]
-    rows = [_serve(f, w, names) for w in range(len(f.workloads))]
-    for offer_id, members in _columns_of_offers(f).items():
-        terms = (*((names[k], 1.0) for k in members), ("limit", -1.0))
-        rows.append(Row(f"limit[{offer_id}]", terms, None, 0))
-    variables = [*(Variable(name, integer=True) for name in names), Variable("limit", integer=True)]
-    return Program(tuple(variables), (("limit", 1.0),), tuple(rows))
-
-
 def price_unit(formulation: Formulation) -> int:
     """What one unit of the program's objective stands for, in the formulation's prices.
 

@@ -56,7 +56,8 @@ def run_highs(program: Program, time_limit_s: float) -> Answer:
     bound = float(problem.solverModel.getInfo().mip_dual_bound)
     if status not in (OPTIMAL, FEASIBLE):
         return Answer(status, {}, bound)
-    return Answer(status, {name: variable.value() for name, variable in variables.items()}, bound)
+    # What neither a row nor the objective counts has no value.
+    return Answer(status, {name: variable.value() or 0.0 for name, variable in variables.items()}, bound)
 
 
 def highs_version() -> str:

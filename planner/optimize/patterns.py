@@ -22,6 +22,8 @@ Three reductions keep the list short, and none of them loses the optimum:
 3. *Of several axes*, all candidates but those of the last group (a group shares its axes in one proportion)
    are packed in every way that no other way beats in rate and use of the instance, and the last one fills
    what remains best. There are many ways on a large instance: above ``MOST_PACKINGS`` the caller hears of it.
+   Between the classes of one workload, above ``MOST_OF_CLASSES``, only some are listed (``_some_ways``): each
+   group alone, and two together in quarters. ``Packing.of_some`` says so.
 
 They hold with every limit and demand of a problem: the offer, and with it price, zone, quotas and purchase,
 stays the same, and so does the number of instances. They hold for a fleet that survives the loss of an
@@ -35,9 +37,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, permutations
 
 from planner.domain.offer import Offer
 from planner.domain.problem import GPU_SLICES, Candidate, Pattern, Problem, Rejection
@@ -56,6 +58,9 @@ from planner.units import format_bytes
 
 MOST_PACKINGS = 2_000
 """Ways to share one instance among several workloads."""
+MOST_OF_CLASSES = 40
+"""The same among the classes of one workload."""
+FEW_GROUPS = 3
 MOST_COLUMNS = 20_000
 """Packings of all offers together."""
 
@@ -68,11 +73,15 @@ class TooManyWaysError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """``replicas`` by candidate id, and the rate that they take on each of the problem's axes."""
+    """``replicas`` by candidate id, and the rate that they take on each of the problem's axes.
+
+    ``of_some``: not all ways to share such an instance are listed.
+    """
 
     replicas: tuple[tuple[str, int], ...]
     extrapolated: bool
     rates_rps: tuple[float, ...]
+    of_some: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +169,8 @@ def packings(offer: Offer, candidates: Sequence[Candidate], axes: Axes) -> tuple
     kept = undominated(candidates, axes)
     limits = resources(offer)
     divided = offer.device_count > 0 and any(candidate.slices for candidate in kept)
-    fill = _divided if divided else _extrapolated
-    counted = _measured(kept, offer, limits) + fill(kept, offer, axes)
+    filled, of_some = (_divided(kept, offer, axes), False) if divided else _extrapolated(kept, offer, axes)
+    counted = _measured(kept, offer, limits) + filled
     candidate_of = {candidate.id: candidate for candidate in kept}
     listed = {packed(counts, candidate_of, axes) for counts in counted}
     unbeaten: list[Packing] = []
@@ -172,7 +181,8 @@ def packings(offer: Offer, candidates: Sequence[Candidate], axes: Axes) -> tuple
         )
         if not beaten:
             unbeaten.append(packing)
-    return tuple(sorted(unbeaten, key=lambda packing: packing.replicas))
+    found = sorted(unbeaten, key=lambda packing: packing.replicas)
+    return tuple(replace(packing, of_some=True) for packing in found) if of_some else tuple(found)
 
 
 def undominated(candidates: Iterable[Candidate], axes: Axes) -> list[Candidate]:
@@ -345,37 +355,72 @@ def _divided(candidates: Sequence[Candidate], offer: Offer, axes: Axes) -> list[
     return [_by_id(mine, way) for way in ways if any(way)]
 
 
-def _extrapolated(candidates: Sequence[Candidate], offer: Offer, axes: Axes) -> list[dict[str, int]]:
-    """As many replicas as fit, of any candidates that may be packed (reductions 2 and 3)."""
+def _extrapolated(
+    candidates: Sequence[Candidate], offer: Offer, axes: Axes
+) -> tuple[list[dict[str, int]], bool]:
+    """As many replicas as fit, of any candidates that may be packed (reductions 2 and 3), and whether these
+    are not all ways."""
     limits = resources(offer)
     groups: dict[object, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         if candidate.packed_capacity_rps > 0:
             groups[candidate.workload, axes.parts[candidate.id]].append(candidate)
     if not groups:
-        return []
-    *others, last = groups.values()
+        return [], False
     items = {c.id: _item(c, offer) for group in groups.values() for c in group}
     if not second_can_bind(items.values(), limits):
         # What cannot run out need not be traded off, which leaves far fewer ways.
         items = {i: Item(item.first, 0, item.value) for i, item in items.items()}
+    of_classes = len({c.workload for c in candidates}) == 1 and any(c.classes for c in candidates)
+    most = MOST_OF_CLASSES if of_classes else MOST_PACKINGS
+    ways = _all_ways(list(groups.values()), items, limits, most)
+    if ways is None and not of_classes:
+        raise _too_many(offer, {c.workload for c in candidates})
+    return (_some_ways(list(groups.values()), items, limits), True) if ways is None else (ways, False)
+
+
+Items = Mapping[str, Item]
+
+
+def _all_ways(
+    groups: list[list[Candidate]], items: Items, limits: Resources, most: int
+) -> list[dict[str, int]] | None:
+    """None where there are more than ``most``."""
+    *others, last = groups
     partial: list[tuple[dict[str, int], Resources]] = [({}, limits)]
     for group in others:
-        ways = unbeaten_fillings([items[c.id] for c in group], limits, MOST_PACKINGS)
+        ways = unbeaten_fillings([items[c.id] for c in group], limits, most)
         if ways is None:
-            raise _too_many(offer, {c.workload for c in candidates})
+            return None
         extended = (
             (counts | _by_id(group, way.counts), (first - way.first, second - way.second))
             for counts, (first, second) in partial
             for way in ways
             if way.first <= first and way.second <= second
         )
-        partial = list(islice(extended, MOST_PACKINGS + 1))
-        if len(partial) > MOST_PACKINGS:
-            raise _too_many(offer, {c.workload for c in candidates})
-    last_items = [items[c.id] for c in last]
-    filled = [counts | _by_id(last, best_filling(last_items, room).counts) for counts, room in partial]
+        partial = list(islice(extended, most + 1))
+        if len(partial) > most:
+            return None
+    filled = [counts | _filled(last, items, room)[0] for counts, room in partial]
     return [counts for counts in filled if counts]
+
+
+def _some_ways(groups: list[list[Candidate]], items: Items, limits: Resources) -> list[dict[str, int]]:
+    """Each group alone, and where there are few, each beside another that has a quarter, half or three."""
+    found = [_filled(group, items, limits)[0] for group in groups]
+    if len(groups) <= FEW_GROUPS:
+        for one, other in permutations(groups, 2):
+            for quarters in (1, 2, 3):
+                part = (limits[0] * quarters // 4, limits[1] * quarters // 4)
+                counts, (first, second) = _filled(one, items, part)
+                found.append(counts | _filled(other, items, (limits[0] - first, limits[1] - second))[0])
+    return [counts for counts in found if counts]
+
+
+def _filled(group: list[Candidate], items: Items, room: Resources) -> tuple[dict[str, int], Resources]:
+    """The best filling, and what it takes."""
+    way = best_filling([items[c.id] for c in group], room)
+    return _by_id(group, way.counts), (way.first, way.second)
 
 
 def _by_id(candidates: Sequence[Candidate], counts: Sequence[int]) -> dict[str, int]:

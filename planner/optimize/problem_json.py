@@ -8,6 +8,7 @@ here as there. A number keeps its value through a file and back.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planner.domain import problem as domain
 from planner.domain.offer import Offer
-from planner.domain.problem import Problem, Solution
+from planner.domain.problem import Candidate, Problem, Solution
 from planner.errors import InputError
 
 # 1: first format
@@ -82,6 +83,8 @@ class CandidatePart(_Part):
     variant: str = ""
     backend: str = ""
     max_batch_size: int = 1
+    queue_delay_ns: int = Field(0, description="How long a request may wait for a fuller batch.")
+    instances: int = Field(1, description="Of the engine, that share a replica's queue and its threads.")
 
     def value(self) -> domain.Candidate:
         known: dict[str, Any] = dict(self)
@@ -219,6 +222,9 @@ class ProblemPart(_Part):
     min_zones: int = 0
     objective: Literal["usd", "energy", "carbon", "accuracy", "latency"] = "usd"
     keep: KeepPart | None = None
+    unmeasured: tuple[CandidatePart, ...] = Field(
+        (), description="With the most that each could take: for planner explain, not to be planned with."
+    )
 
     def value(self) -> Problem:
         return Problem(
@@ -261,13 +267,18 @@ def json_schema() -> dict[str, Any]:
     return ProblemPart.model_json_schema()
 
 
-def dump_problem(problem: Problem) -> str:
-    """The problem as JSON text, ending in a newline."""
-    known = asdict(problem)
-    known["candidates"] = [c | {"classes": dict(c["classes"])} for c in known["candidates"]]
+def dump_problem(problem: Problem, unmeasured: Iterable[Candidate] = (), *, compact: bool = False) -> str:
+    """The problem as JSON text, ending in a newline; ``compact``: one line, without what may be left out."""
+    known = asdict(problem) | {"unmeasured": [asdict(candidate) for candidate in unmeasured]}
+    for key in ("candidates", "unmeasured"):
+        known[key] = [c | {"classes": dict(c["classes"])} for c in known[key]]
     if problem.keep is not None:
         known["keep"]["placements"] = [PlacementPart.of(p).model_dump() for p in problem.keep.placements]
-    return ProblemPart.model_validate(known).model_dump_json(indent=2) + "\n"
+    part = ProblemPart.model_validate(known)
+    if not compact:
+        return part.model_dump_json(indent=2) + "\n"
+    fields = part.model_dump(exclude_defaults=True)
+    return json.dumps({"schema_version": PROBLEM_SCHEMA} | fields, ensure_ascii=False) + "\n"
 
 
 def dump_solution(solution: Solution) -> str:
@@ -292,9 +303,13 @@ def dump_solution(solution: Solution) -> str:
 
 def load_problem(text: str, where: str) -> Problem:
     """The problem of a JSON text. Raises InputError that names ``where``, the field, and what is wrong."""
+    return _load(text, where)[0]
+
+
+def _load(text: str, where: str) -> tuple[Problem, tuple[Candidate, ...]]:
     try:
         part = ProblemPart.model_validate(json.loads(text))
-        return part.value()
+        return part.value(), tuple(candidate.value() for candidate in part.unmeasured)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(step) for step in first["loc"]) or "the file"
@@ -308,9 +323,17 @@ def load_problem(text: str, where: str) -> Problem:
 
 def read_problem(path: Path) -> Problem:
     """The problem in a file. Raises InputError where that cannot be read or makes no sense."""
+    return load_problem(_text(path), str(path))
+
+
+def read_measured(path: Path) -> tuple[Problem, tuple[Candidate, ...]]:
+    """The problem in a file, and the candidates beside it that were not measured. Errors as read_problem."""
+    return _load(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise InputError(f"{path}: cannot be read: {reason}") from None
-    return load_problem(text, str(path))

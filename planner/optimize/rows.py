@@ -11,8 +11,8 @@ Notation (``fleet.Fleet`` holds the numbers)::
     n_tk     instances of column k that run in period t, integer from 0 to most_tk
     b_o      instances of offer o committed to, integer                  (reserved, with several periods)
     y_tsc    part of w's rate that is of class c and goes to source s    (blended workloads only)
-    u_tk     1 where column k is used in t                               (redundancy "instance" only)
-    x_twc    the largest cap_kwc of the columns used in t                (redundancy "instance" only)
+    x_twcv   1 where v is the largest cap_kwc of the columns used in t   (redundancy "instance" only)
+    u_tk     1 where column k is used in t                               (the same, classes served by turns)
     e_j      1 where instance type j is used;  g_tz  1 where zone z is used in t
 
 Program::
@@ -27,9 +27,11 @@ Program::
     quality[t,w]        sum_sc (q_s - Q_w) y_tsc >= 0                            where a mean is asked for
     spot[t,w]           sum_{s on spot, c} y_tsc <= S_w                          w blended, S_w < 1
 
-    lost[t,w,c]         sum_k cap_kwc n_tk - x_twc >= need_twc                   redundancy "instance"
-    largest[t,w,c,k]    x_twc >= cap_kwc u_tk
-    used[t,k]           n_tk <= most_tk u_tk
+    largest[t,w,c]      sum_v x_twcv = 1                                         redundancy "instance"
+    lost[t,w,c]         sum_k cap_kwc n_tk - sum_v v x_twcv >= need_twc
+    within[t,w,c,k]     n_tk <= most_tk sum_{v >= cap_kwc} x_twcv
+    fewest[t,w,c]       sum_k n_tk >= sum_v (1 + ceil(need_twc / v)) x_twcv      k that takes any
+    used[t,k]           n_tk <= most_tk u_tk                                     w by turns
     outage[t,w,c,z]     sum_{k not in z} cap_kwc n_tk >= need_twc                redundancy "zone"
 
     limit[t,o]          sum_{k of o} n_tk <= L       (b_o <= L where o is committed)
@@ -46,8 +48,10 @@ take other ways: ``lost.serve``, ``lost.capacity`` (for every column k that migh
 taken off), ``outage.serve`` and ``outage.capacity`` (for every zone: without its columns).
 
 ``largest`` is exact: the loss of one instance of k leaves sum cap n - cap_k, and the worst k for one class is
-the one with the largest cap among those used; each class and workload has its own. Capacities are cut at
-the need, which one instance that reaches it meets alone.
+the one with the largest cap among those used; each class and workload has its own. That the largest is one of
+a few values, and not a variable above all of them, is what makes the relaxation strong: it has to pay for the
+instance it can lose. ``fewest`` follows for integers and cuts more off. Capacities are cut at the need, which
+one instance that reaches it meets alone.
 """
 
 from __future__ import annotations
@@ -55,8 +59,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import gcd, lcm
+from math import ceil, gcd, lcm
 
+from planner.domain.offer import Offer
 from planner.domain.problem import (
     ACCURACY,
     ANY_INSTANCE,
@@ -92,6 +97,10 @@ def b(offer_id: str) -> str:
 
 def y(t: int, s: int, name: str) -> str:
     return f"y[{t},{s},{name}]"
+
+
+def kind_variable(offer: Offer) -> str:
+    return f"e[{offer.provider}/{offer.instance_type}]"
 
 
 def build(f: Fleet, objective: Objective, extra: Sequence[Row] = (), kinds: bool = False) -> Program:
@@ -254,11 +263,13 @@ def _survival(f: Fleet, t: int, demand: Demand, binary: dict[str, None]) -> Iter
     w = demand.workload
     mine = set(serving(f, w))
     holding = [k for k, content in enumerate(f.contents) if any(s in mine for s, _ in content)]
-    if demand.redundancy == ANY_INSTANCE:
+    if demand.redundancy == ANY_INSTANCE and not f.by_turns(w):
+        yield from _lost(f, t, demand, holding, binary)
+    elif demand.redundancy == ANY_INSTANCE:
         for k in (k for k in holding if f"u[{t},{k}]" not in binary):
             binary[f"u[{t},{k}]"] = None
             yield scaled_row(f"used[{t},{k}]", [(n(t, k), 1), (f"u[{t},{k}]", -f.most[t][k])], None, 0)
-        yield from (_lost_by_turns if f.by_turns(w) else _lost)(f, t, demand, holding)
+        yield from _lost_by_turns(f, t, demand, holding)
     if demand.redundancy == ANY_ZONE:
         for zone in sorted({f.columns[k].zone for k in holding}):
             rest = [k for k, column in enumerate(f.columns) if column.zone != zone]
@@ -273,19 +284,25 @@ def _survival(f: Fleet, t: int, demand: Demand, binary: dict[str, None]) -> Iter
                 yield _enough(f, t, w, name, f"outage[{t},{w},{name},{zone}]", rest, Fraction(1))
 
 
-def _lost(f: Fleet, t: int, demand: Demand, holding: Sequence[int]) -> Iterator[Row]:
+def _lost(f: Fleet, t: int, demand: Demand, holding: Sequence[int], binary: dict[str, None]) -> Iterator[Row]:
     w = demand.workload
     for name in class_names(demand):
         # In units of the need, so that its coefficients are about those of the counts.
         need = f.needs[t, w, name]
-        x = f"x[{t},{w},{name}]"
         cut = {k: min(f.capacity(k, w, name), need) / need for k in holding}
-        yield scaled_row(
-            f"lost[{t},{w},{name}]", [*((n(t, k), c) for k, c in cut.items()), (x, Fraction(-1))], 1, None
-        )
+        sizes = sorted({c for c in cut.values() if c})
+        x = {c: f"x[{t},{w},{name},{i}]" for i, c in enumerate(sizes)}
+        binary |= dict.fromkeys(x.values())
+        title = f"[{t},{w},{name}"
+        yield scaled_row(f"largest{title}]", [(v, 1) for v in x.values()], 1, 1)
+        lost = [(v, -c) for c, v in x.items()]
+        yield scaled_row(f"lost{title}]", [*((n(t, k), c) for k, c in cut.items()), *lost], 1, None)
+        fewest = [(v, Fraction(-1 - ceil(1 / c))) for c, v in x.items()]
+        yield scaled_row(f"fewest{title}]", [*((n(t, k), 1) for k, c in cut.items() if c), *fewest], 0, None)
         for k, c in cut.items():
             if c:
-                yield Row(f"largest[{t},{w},{name},{k}]", ((x, 1.0), (f"u[{t},{k}]", -float(c))), 0, None)
+                as_large = [(v, -f.most[t][k]) for size, v in x.items() if size >= c]
+                yield scaled_row(f"within{title},{k}]", [(n(t, k), 1), *as_large], None, 0)
 
 
 def _lost_by_turns(f: Fleet, t: int, demand: Demand, holding: Sequence[int]) -> Iterator[Row]:
@@ -303,27 +320,30 @@ def _detour(f: Fleet, t: int, demand: Demand, supply: Mapping[int, Terms], loss:
     return _flows(f, t, demand, supply, f"{loss}.", lambda s, name: f"d[{loss},{t},{s},{name}]")
 
 
-def _limits(f: Fleet, t: int) -> Iterator[Row]:
-    p, once = f.problem, set(f.committed)
-    members: dict[str, list[int]] = defaultdict(list)
+def held(f: Fleet, t: int) -> dict[str, Terms]:
+    """By offer, what counts against limits in a period: the instances that run, or are committed to."""
+    found: dict[str, Terms] = defaultdict(list)
     for k, column in enumerate(f.columns):
-        members[column.offer.id].append(k)
-    held: Terms = []
-    for offer_id, mine in members.items():
-        running: Terms = [(n(t, k), Fraction(1)) for k in mine]
-        if offer_id in once:
-            yield scaled_row(f"committed[{t},{offer_id}]", [*running, (b(offer_id), -1)], None, 0)
-            running = [(b(offer_id), Fraction(1))]
-        held += running
-        if p.max_instances_per_offer is not None:
-            yield scaled_row(f"limit[{t},{offer_id}]", running, None, p.max_instances_per_offer)
-    offer_of = {n(t, k): column.offer for k, column in enumerate(f.columns)}
-    offer_of |= {b(column.offer.id): column.offer for column in f.columns}
+        found[column.offer.id].append((n(t, k), Fraction(1)))
+    return found | {offer_id: [(b(offer_id), Fraction(1))] for offer_id in f.committed}
+
+
+def _limits(f: Fleet, t: int) -> Iterator[Row]:
+    p = f.problem
+    counted = held(f, t)
+    for offer_id in f.committed:
+        running = [(n(t, k), 1) for k, column in enumerate(f.columns) if column.offer.id == offer_id]
+        yield scaled_row(f"committed[{t},{offer_id}]", [*running, (b(offer_id), -1)], None, 0)
+    if p.max_instances_per_offer is not None:
+        for offer_id, terms in counted.items():
+            yield scaled_row(f"limit[{t},{offer_id}]", terms, None, p.max_instances_per_offer)
+    offers = {column.offer.id: column.offer for column in f.columns}
     for quota in sorted(p.quotas, key=lambda q: q.name):
         terms = [
-            (name, Fraction(quota.counts(offer_of[name])))
-            for name, _ in held
-            if quota.selects(offer_of[name])
+            (name, Fraction(quota.counts(offers[offer_id])))
+            for offer_id, mine in counted.items()
+            if quota.selects(offers[offer_id])
+            for name, _ in mine
         ]
         if terms:
             yield scaled_row(f"quota[{t},{quota.name}]", terms, None, Fraction(quota.at_most))
@@ -346,7 +366,7 @@ def _kinds(f: Fleet, binary: dict[str, None]) -> Iterator[Row]:
         return
     used: dict[str, None] = {}
     for k, column in enumerate(f.columns):
-        e = f"e[{column.offer.provider}/{column.offer.instance_type}]"
+        e = kind_variable(column.offer)
         used[e] = None
         for t in f.periods:
             yield scaled_row(f"kind[{t},{k}]", [(n(t, k), 1), (e, -f.most[t][k])], None, 0)

@@ -7,19 +7,19 @@ Plain problems take the short way (``formulation``, ``ties``), all others that o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from time import perf_counter
 
-from planner.domain.problem import ACCURACY, USD, Problem, Solution
+from planner.domain.problem import ACCURACY, USD, Candidate, Problem, Solution
 from planner.errors import InfeasibleError, PlannerError
-from planner.optimize.diagnosis import beyond_limit_together, check_limit, check_serveable, in_the_way
+from planner.optimize.conflicts import LimitsConflictError, NoFleetError, conflict, described
+from planner.optimize.diagnosis import check_serveable
 from planner.optimize.fleet import Fleet, fleet, fleet_columns
 from planner.optimize.formulation import (
     Formulation,
     build,
-    build_least_limit,
     formulate,
     place,
     price_unit,
@@ -29,17 +29,20 @@ from planner.optimize.formulation import (
 from planner.optimize.highs import highs_version, run_highs
 from planner.optimize.keep import NoLongerError, present, saving
 from planner.optimize.patterns import MayServe, TooManyWaysError, anywhere, columns
-from planner.optimize.program import FEASIBLE, INFEASIBLE, OPTIMAL, UNKNOWN, Answer, Solver
+from planner.optimize.program import FEASIBLE, INFEASIBLE, OPTIMAL, UNKNOWN, Answer, Row, Solver
+from planner.optimize.rows import n
 from planner.optimize.stages import Reached, commitments, placements, solve_in_stages
 from planner.optimize.supply import is_plain
 from planner.optimize.ties import preferred
 
-__all__ = ["FEASIBLE", "OPTIMAL", "UNKNOWN", "Answer", "Solver", "run_highs", "solve"]
+__all__ = ["FEASIBLE", "OPTIMAL", "UNKNOWN", "Answer", "Solver", "best_or_why", "run_highs", "solve"]
 
 # A gap no wider than the solver's own tolerances counts as closed.
 _CLOSED = Fraction(1, 10**6)
 # How often the solver may answer with a plan that serves too little by less than its own tolerance.
 _MOST_CUTS = 50
+# What limits are in each other's way may be looked for at least so long.
+_DIAGNOSIS_S = 10.0
 
 
 def solve(
@@ -49,15 +52,18 @@ def solve(
     may_serve: MayServe = anywhere,
     solver: Solver = run_highs,
     break_ties: bool = True,
+    diagnose: bool = True,
 ) -> Solution:
     """The best fleet, or the best found within the time limit (``proven`` tells).
 
     ``may_serve`` keeps candidates from offers. Among equally good fleets the choice is that of ``ties`` or
     ``stages``, or, without ``break_ties``, the solver's. The present plan (``Problem.keep``) stays unless
     that saves more than asked for.
-    Raises InfeasibleError naming what blocks every plan, or where the time is over before any was found;
-    CatalogError for a price that is none; InputError where workloads share instances in too many ways for
-    these limits (see ``large``, which takes the plain ones, at a gap that it tells).
+    Raises InfeasibleError naming what blocks every plan, or where the time is over before any was found:
+    LimitsConflictError where limits do, with the least changes that would give a plan (NoFleetError without,
+    where there is nothing to ``diagnose``); CatalogError for a price that is none; InputError where workloads
+    share instances in too many ways for these limits (see ``large``, which takes the plain ones, at a gap
+    that it tells).
     """
     start = perf_counter()
     way = _plain if is_plain(problem) else _in_full
@@ -72,8 +78,53 @@ def solve(
         if problem.keep is not None or unsupported(problem) is not None:
             raise
         best = solve_large(problem, time_limit_s, may_serve=may_serve)
+    except NoFleetError:
+        if not diagnose:
+            raise
+        deadline = max(start + time_limit_s, perf_counter() + _DIAGNOSIS_S)
+        raise LimitsConflictError(conflict(problem, deadline, solver, may_serve)) from None
     if problem.keep is not None:
         best = _kept(problem, best, time_limit_s, solver)
+    return replace(best, solve_seconds=perf_counter() - start)
+
+
+def best_or_why(problem: Problem, time_limit_s: float, *, solver: Solver = run_highs) -> Solution | str:
+    """The best plan, whichever of equally good ones, or what blocks it, without what would help."""
+    try:
+        return solve(problem, time_limit_s, solver=solver, break_ties=False, diagnose=False)
+    except NoFleetError:
+        deadline = perf_counter() + min(_DIAGNOSIS_S, time_limit_s)
+        return described(conflict(problem, deadline, solver, anywhere, relax=False))
+    except InfeasibleError as error:
+        return str(error)
+
+
+def best_with(
+    problem: Problem,
+    candidates: Collection[Candidate],
+    time_limit_s: float,
+    *,
+    solver: Solver = run_highs,
+) -> Solution | None:
+    """The best plan in which some instance runs one of these ``candidates``, which are of one workload.
+
+    Such an instance serves the workload by nothing else, unless it would anyhow. Ties are not broken. None
+    where there is no such plan, or none was found in time.
+    """
+    start = perf_counter()
+    posed = replace(problem, keep=None)
+    workload = next(iter(candidates)).workload
+    kept = tuple(c for c in posed.candidates if c.workload != workload or c in candidates)
+    # What others beat is dropped from the columns of all, but not from its own.
+    listed = (*fleet_columns(posed), *fleet_columns(replace(posed, candidates=kept)))
+    f = fleet(posed, tuple({(c.id, c.zone): c for c in listed}.values()))
+    ids = {c.id for c in candidates}
+    mine = [k for k, c in enumerate(f.columns) if any(i in ids for i, _ in c.packing.replicas)]
+    used = Row("used", tuple((n(t, k), 1.0) for t in f.periods for k in mine), 1.0, None)
+    try:
+        best = _of_fleet(f, start + time_limit_s, solver, False, [used])
+    except InfeasibleError:
+        return None
     return replace(best, solve_seconds=perf_counter() - start)
 
 
@@ -86,9 +137,7 @@ def _plain(
 ) -> Solution:
     listed = columns(problem, may_serve)
     check_serveable(problem, listed)
-    whole = formulate(problem, listed)
-    check_limit(problem, whole)
-    formulation = reduced(whole)
+    formulation = reduced(formulate(problem, listed))
     counts, answer = _solve_exactly(formulation, deadline, solver)
     notes: list[str] = []
     if answer.status == OPTIMAL and break_ties:
@@ -119,10 +168,25 @@ def _in_full(
 ) -> Solution:
     listed = fleet_columns(problem, may_serve)
     check_serveable(problem, listed)
-    f = fleet(problem, listed)
-    reached = solve_in_stages(f, deadline, solver, break_ties)
+    return _of_fleet(fleet(problem, listed), deadline, solver, break_ties)
+
+
+def _of_some_ways(f: Fleet) -> Iterator[str]:
+    offers = {column.offer.id for column in f.columns if column.packing.of_some}
+    if offers:
+        yield (
+            f"{len(offers)} offers have room for too many replicas to weigh every way to share an instance "
+            "among classes of requests: some ways were, and the proof is about these."
+        )
+
+
+def _of_fleet(
+    f: Fleet, deadline: float, solver: Solver, break_ties: bool, extra: Sequence[Row] = ()
+) -> Solution:
+    problem = f.problem
+    reached = solve_in_stages(f, deadline, solver, break_ties, extra)
     if reached is None:
-        raise in_the_way(f, deadline, solver, may_serve)
+        raise NoFleetError
     amount, bound, cost = reached.amount, reached.bound, reached.cost
     bound = max(bound, amount) if problem.objective == ACCURACY else min(max(bound, Fraction(0)), amount)
     closed = abs(amount - bound) <= _CLOSED * abs(amount)
@@ -141,7 +205,7 @@ def _in_full(
         proven=proven,
         solve_seconds=0.0,
         solver=highs_version(),
-        notes=reached.notes,
+        notes=(*reached.notes, *_of_some_ways(f)),
         commitments=commitments(problem, placed),
         objective=problem.objective,
         amount=float(amount) if other else None,
@@ -195,7 +259,7 @@ def _solve_exactly(
     while len(too_little) <= _MOST_CUTS:
         answer = solver(build(formulation, too_little), max(deadline - perf_counter(), 0.01))
         if answer.status == INFEASIBLE:
-            raise beyond_limit_together(formulation, _least_limit(formulation, deadline, solver))
+            raise NoFleetError
         if not answer.values:
             raise InfeasibleError("no plan was found within the time limit; allow more time")
         counts = read(formulation, answer.values)
@@ -213,11 +277,6 @@ def _untied(formulation: Formulation, counts: Sequence[int]) -> tuple[tuple[int,
     if best is None:
         return tuple(counts), ["too many fleets to tell which of the equally cheap ones has the fewest kinds"]
     return best, []
-
-
-def _least_limit(formulation: Formulation, deadline: float, solver: Solver) -> int | None:
-    answer = solver(build_least_limit(formulation), max(deadline - perf_counter(), 1.0))
-    return round(answer.values["limit"]) if answer.status == OPTIMAL else None
 
 
 def _bound(formulation: Formulation, answer: Answer, cost: Fraction) -> Fraction:

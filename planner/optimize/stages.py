@@ -15,7 +15,7 @@ HiGHS runs on one thread with a fixed seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from time import perf_counter
@@ -40,6 +40,9 @@ from planner.optimize.rows import COUNT, KINDS, SWIFTNESS, Objective, build, n, 
 # over flows adds up over their rows (and would otherwise shut out the fleet that reaches the mean exactly).
 _HELD = 2e-9
 HELD_MEAN = 1e-7
+LEAST_FOR_TIES_S = 10.0
+"""Ties may take this long, or as long as the objective did: which of two equally good fleets it is, is worth
+no more. The note that they were not broken tells a plan that may differ on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +62,17 @@ class Reached:
     notes: tuple[str, ...]
 
 
-def solve_in_stages(f: Fleet, deadline: float, solver: Solver, break_ties: bool) -> Reached | None:
-    """The best fleet found until ``deadline``, or None where there is none at all.
+def solve_in_stages(
+    f: Fleet, deadline: float, solver: Solver, break_ties: bool, extra: Sequence[Row] = ()
+) -> Reached | None:
+    """The best fleet found until ``deadline`` that keeps the ``extra`` rows too; None where there is none.
 
     Raises InfeasibleError where the time was over before any was found.
     """
     what = f.problem.objective
-    first = objective(f, what)
-    answer = solver(build(f, first), _left(deadline))
+    first, begin = objective(f, what), perf_counter()
+    answer = solver(build(f, first, extra), _left(deadline))
+    most_for_ties = max(LEAST_FOR_TIES_S, perf_counter() - begin)
     if answer.status == INFEASIBLE:
         return None
     if not answer.values:
@@ -78,7 +84,7 @@ def solve_in_stages(f: Fleet, deadline: float, solver: Solver, break_ties: bool)
         read(f, answer.values), answer.status == OPTIMAL, bound if what == USD else Fraction(0), []
     )
     if later.proven:
-        _go_on(f, later, [floor], deadline, solver, break_ties)
+        _go_on(f, later, [*extra, floor], deadline, solver, most_for_ties if break_ties else 0.0)
     _check(f, later.counts)
     flows = share_out(f, later.counts, floor if by_flow else None, _runner(solver, deadline))
     if flows is None:
@@ -105,15 +111,15 @@ class _Later:
     notes: list[str]
 
 
-def _go_on(
-    f: Fleet, later: _Later, rows: list[Row], deadline: float, solver: Solver, break_ties: bool
-) -> None:
-    """The stages after the first, as far as the time allows."""
-    ties = [KINDS, COUNT, SWIFTNESS] if break_ties else []
+def _go_on(f: Fleet, later: _Later, rows: list[Row], deadline: float, solver: Solver, ties_s: float) -> None:
+    """The stages after the first, as far as the time allows; of it ties may take ``ties_s``."""
+    ties = [KINDS, COUNT, SWIFTNESS] if ties_s else []
     for stage in [*([USD] if f.problem.objective != USD else []), *ties]:
         terms = objective(f, stage)
         if not terms[0]:
             continue
+        if stage == KINDS:
+            deadline = min(deadline, perf_counter() + ties_s)
         answer = solver(build(f, terms, rows, kinds=stage != USD), _left(deadline))
         if answer.status != OPTIMAL and stage == USD:
             later.proven = False

@@ -5,11 +5,15 @@ Each step takes the values of the one before, so that a command can stop after a
 ``publish``.
 """
 
+from planner.pipeline.curves import Sweep
 from planner.pipeline.dry_run import DryRun, dry_run
 from planner.pipeline.engines import take_engines
+from planner.pipeline.explaining import explain
 from planner.pipeline.inputs import Prepared, prepare, service_of
 from planner.pipeline.machines import profile_cluster
-from planner.pipeline.planning import plan, publish
+from planner.pipeline.made import present_plan, read_plan
+from planner.pipeline.planning import plan, publish, write_problem
+from planner.pipeline.showing import page_of, write_page
 from planner.pipeline.steps import Judged, judge, profile
 from planner.spec import read_spec as load_spec
 
@@ -17,14 +21,21 @@ __all__ = [
     "DryRun",
     "Judged",
     "Prepared",
+    "Sweep",
     "dry_run",
+    "explain",
     "judge",
     "load_spec",
+    "page_of",
     "plan",
     "prepare",
+    "present_plan",
     "profile",
     "profile_cluster",
     "publish",
+    "read_plan",
     "service_of",
     "take_engines",
+    "write_page",
+    "write_problem",
 ]

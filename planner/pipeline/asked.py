@@ -49,6 +49,7 @@ class Asked:
             workload.name,
             workload.rate_rps,
             rates_rps=workload.rates_rps,
+            classes=workload.classes,
             min_mean_quality=0.0 if workload.floor_on_average else None,
             max_spot_share=workload.max_spot_share,
             redundancy=workload.redundancy,

@@ -64,11 +64,11 @@ def _of_one(spec: Spec) -> DryRun:
         for name in entry.recipes
     ]
     grid = [
-        configuration
+        cell
         for place in prepared.places
         for name in prepared.backends
         if backend(name).runs_on == place.runs_on
-        for configuration, _ in configurations(
+        for cell in configurations(
             prepared, [v for v in unmade if runs_on(recipe(v.recipe), (name,))], name, place
         )
     ]
@@ -78,7 +78,7 @@ def _of_one(spec: Spec) -> DryRun:
         for p in stored_profiles(prepared)
         if p.environment == environments.get(p.configuration.backend)
     }
-    missing = [c for c in grid if _kind(c) not in stored]
+    missing = [cell for cell in grid if _kind(cell.configuration) not in stored]
     seconds_each = _time_baseline(prepared)
     samples = samples_for(spec.workload.slo.percentile)
     judging = len({BACKEND, *prepared.backends})
@@ -86,11 +86,12 @@ def _of_one(spec: Spec) -> DryRun:
         len(e.recipes) * (judging * e.evaluation.samples + e.calibration.samples) for e in prepared.entries
     )
     seconds = inferences * seconds_each + sum(
-        2 * START_SECONDS + samples * c.batch_size * seconds_each / c.replicas for c in missing
+        2 * START_SECONDS + samples * c.batch_size * seconds_each / c.replicas
+        for c in (cell.configuration for cell in missing)
     )
     return DryRun(
         recipes=tuple(variant.name for variant in unmade),
-        configurations=tuple(c.describe() for c in missing),
+        configurations=tuple(cell.describe() for cell in missing),
         stored=len(grid) - len(missing),
         samples_each=samples,
         evaluation_samples=prepared.main.evaluation.samples,
@@ -117,10 +118,10 @@ def _of_imported(spec: Spec, imported: Imported) -> DryRun:
     )
 
 
-def _kind(configuration: Configuration) -> tuple[str, str, str, int, int]:
+def _kind(configuration: Configuration) -> tuple[object, ...]:
     """What tells configurations apart before their variants are made."""
     c = configuration
-    return (c.variant, c.device, c.backend, c.batch_size, c.threads)
+    return (c.variant, c.device, c.backend, c.batch_size, c.threads, c.replicas, c.shapes)
 
 
 def _time_baseline(prepared: Prepared) -> float:

@@ -5,14 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 
-from planner.capacity import candidate_id, cannot_serve, capacity, capacity_interval
+from planner.capacity import (
+    best_of_classes,
+    candidate_id,
+    cannot_serve,
+    classes_at_most,
+    classes_certainty,
+    packed_classes,
+    parts_of,
+    service_laws,
+)
 from planner.domain.offer import Offer
 from planner.domain.plan import Serving
-from planner.domain.problem import ACCURACY, USD, Candidate, Problem, Rejection, Solution
+from planner.domain.problem import ACCURACY, TIME, USD, Candidate, Problem, Rejection, Solution
 from planner.domain.variant import BASELINE_RECIPE
 from planner.domain.workload import Workload
 from planner.errors import InfeasibleError
@@ -23,13 +32,14 @@ from planner.pipeline.services import Service, Traits
 from planner.profiling.campaign import Campaign
 from planner.profiling.guided import (
     Bounded,
+    ByClass,
+    Capacity,
     Choice,
     Group,
     Guided,
     Level,
     Measures,
     Optimum,
-    Times,
     all_choices,
     guide,
 )
@@ -53,6 +63,8 @@ class Found:
     proven: bool
     rejections: tuple[Rejection, ...]
     notes: tuple[str, ...]
+    unmeasured: tuple[Candidate, ...] = ()
+    """What was not measured in full, with the most that it could take."""
 
     def confirmed(self, problem: Problem) -> Problem:
         """The problem with nothing but what fresh samples confirmed: the optimum is among it."""
@@ -67,6 +79,13 @@ class Found:
             return replace(solution, proven=solution.proven and self.proven)
         bound = min(solution.bound_usd_per_hour, self.bound_usd_per_hour)
         cost = solution.usd_per_hour
+        if solution.kept:
+            return replace(
+                solution,
+                bound_usd_per_hour=bound,
+                gap=(cost - bound) / cost if cost else 0.0,
+                proven=solution.proven and self.proven,
+            )
         if bound >= cost * (1 - CLOSED):
             bound = cost
         proven = solution.proven and self.proven and bound == cost
@@ -81,8 +100,11 @@ def optimum(
     offers: tuple[Offer, ...],
     time_limit_s: float,
     exhaustive: bool,
+    present: frozenset[str] = frozenset(),
 ) -> Found:
     """Measure what the best fleet depends on, everything if ``exhaustive``.
+
+    What is ``present``, by candidate id, is measured whatever else is: it was chosen before.
 
     Raises InfeasibleError where no fleet serves, BackendError where nothing could be measured.
     """
@@ -102,43 +124,59 @@ def optimum(
 
     every = list(groups.values())
     always = all_choices(every, of) if exhaustive else _baselines(every)
-    guided = guide(every, of, market.optimum, always=always)
+    held = [choice for choice in market.choices() if market.is_among(choice, present)]
+    guided = guide(every, of, market.optimum, always=[*always, *held])
     failures = tuple(Rejection("profile", name, reason) for name, reason in guided.failed.items())
-    measured = [
-        by_group[bounded.choice.group].serving(groups[bounded.choice.group].prefix(bounded.choice.count))
-        for bounded in guided.bounds
-        if bounded.level >= Level.MEASURED
-    ]
+    full = {bounded.choice for bounded in guided.bounds if bounded.level >= Level.MEASURED}
+    by_choice = {
+        choice: by_group[choice.group].serving([groups[g] for g in choice.groups], choice)
+        for choice in (bounded.choice for bounded in guided.bounds if bounded.level >= Level.MEASURED)
+    }
+    measured = list(by_choice.values())
     if guided.optimum is None:
         raise InfeasibleError(_blocked(services, measured, failures, market, guided.bounds))
-    ids = {choice: candidate.id for choice, candidate in market.candidates(guided.bounds)}
-    left_out = _left_out(guided, market, measured, {s.spec.workload.name: s.spec.workload for s in services})
+    ids = {choice: made.candidate.id for choice, made in by_choice.items() if made.candidate.capacity_rps > 0}
+    left_out = _left_out(guided, market, by_choice, {s.spec.workload.name: s.spec.workload for s in services})
     return Found(
         (*given, *(s for s in measured if s.candidate.capacity_rps > 0)),
-        frozenset((*(ids[choice] for choice in guided.optimum.used), *(c.id for c in fixed))),
+        frozenset(
+            (
+                *(ids[choice] for choice in (*guided.optimum.used, *held) if choice in ids),
+                *(c.id for c in fixed),
+            )
+        ),
         guided.optimum.bound_usd_per_hour,
         guided.optimum.proven,
         (*failures, *left_out),
         tuple(_spared(guided, groups)),
+        tuple(c for choice, c in market.candidates(guided.bounds) if choice not in full),
     )
 
 
 def _measures(service: Service) -> Measures:
     assert service.here is not None
-    bench, slo = service.here.bench, service.spec.workload.slo
+    workload = service.spec.workload
+    bench, slo = service.here.bench, workload.slo
     stretch = 1.0 + service.spec.packing_derating
 
-    def most_rps(times: Times, largest: int) -> tuple[float, float]:
-        rate = capacity(times, largest, slo.percentile, slo.budget_ns).rate_rps
+    def most_rps(times: ByClass, largest: int, instances: int) -> Capacity:
+        shares = workload.shares(times)
+        laws = [service_laws(of_class, largest) for of_class in times.values()]
+        rate, parts = classes_at_most(laws, shares, instances, workload)
         if rate <= 0:
-            return 0.0, 0.0
-        stretched = {b: tuple(round(ns * stretch) for ns in s) for b, s in times.items()}
-        return rate, capacity(stretched, largest, slo.percentile, slo.budget_ns).rate_rps
+            return 0.0, 0.0, parts
+        slower = [of_class.stretched(stretch) for of_class in laws]
+        return rate, classes_at_most(slower, shares, instances, workload)[0], parts
 
-    def capacity_rps(times: Times, largest: int) -> tuple[float, float]:
-        ends = capacity_interval(times, largest, slo.percentile, slo.budget_ns)
-        rate, packed = most_rps(times, largest)
-        return ends.low_rps, packed * ends.low_rps / rate if rate > 0 else 0.0
+    def capacity_rps(times: ByClass, largest: int, instances: int) -> Capacity:
+        shares = workload.shares(times)
+        laws = [service_laws(of_class, largest) for of_class in times.values()]
+        taken = best_of_classes(laws, shares, instances, workload)
+        if taken.analysis.low_rps <= 0:
+            return 0.0, 0.0, taken.parts
+        low, _ = classes_certainty(list(times.values()), shares, largest, workload, taken)
+        crowded = packed_classes(taken, laws, shares, workload, stretch)
+        return taken.analysis.low_rps * low, crowded.analysis.low_rps * low, taken.parts
 
     return Measures(
         floor_ns=lambda c: 0.0,
@@ -154,9 +192,11 @@ def _measures(service: Service) -> Measures:
 def _baselines(groups: Iterable[Group]) -> list[Choice]:
     """fp32, one request at a time: what savings are counted from."""
     return [
-        Choice(group.name, 1)
+        choice
         for group in groups
         if group.configurations[0].variant == BASELINE_RECIPE and group.configurations[0].batch_size == 1
+        for choice in group.choices()
+        if choice.count == 1 and choice.instances == min(group.instances)
     ]
 
 
@@ -185,14 +225,14 @@ def _blocked(
 
 
 def _left_out(
-    guided: Guided, market: Market, measured: Sequence[Serving], workloads: Mapping[str, Workload]
+    guided: Guided, market: Market, measured: Mapping[Choice, Serving], workloads: Mapping[str, Workload]
 ) -> Iterator[Rejection]:
-    by_id = {s.candidate.id: s for s in measured}
     for bounded in guided.bounds:
-        name = market.name(bounded.choice)
-        if name in by_id:
-            if by_id[name].candidate.capacity_rps <= 0:
-                yield cannot_serve(by_id[name], workloads[by_id[name].candidate.workload])
+        name, made = market.name(bounded.choice), measured.get(bounded.choice)
+        if made is not None:
+            # Of several classes it is one that cannot be served, which is told by itself.
+            if made.candidate.capacity_rps <= 0 and not bounded.choice.beside:
+                yield cannot_serve(made, workloads[made.candidate.workload])
         elif bounded.capacity_rps <= 0:
             yield Rejection("profile", name, "holds the SLO at no rate, even at its fastest iteration")
         else:
@@ -208,7 +248,7 @@ def _left_out(
 
 def _spared(guided: Guided, groups: Mapping[str, Group]) -> Iterator[str]:
     measured = (b.choice for b in guided.bounds if b.level >= Level.MEASURED)
-    full = {(choice.group, c) for choice in measured for c in groups[choice.group].prefix(choice.count)}
+    full = {(g, c) for choice in measured for g in choice.groups for c in groups[g].prefix(choice.count)}
     every = sum(len(group.configurations) for group in groups.values())
     if len(full) < every:
         yield (
@@ -233,7 +273,7 @@ class Market:
         """The best fleet for these capacities, one of several at random, and what it uses of the groups."""
         choices = {candidate.id: choice for choice, candidate in self.candidates(bounds)}
         try:
-            solution = solve(self.problem(bounds), self.time_limit_s, break_ties=False)
+            solution = solve(self.problem(bounds), self.time_limit_s, break_ties=False, diagnose=False)
         except InfeasibleError:
             return None
         used = frozenset(
@@ -251,30 +291,59 @@ class Market:
     def candidates(self, bounds: Sequence[Bounded]) -> list[tuple[Choice, Candidate]]:
         return [(b.choice, self._candidate(b)) for b in bounds if b.capacity_rps > 0]
 
+    def choices(self) -> list[Choice]:
+        return [choice for group in self.groups.values() for choice in group.choices()]
+
     def name(self, choice: Choice) -> str:
-        """What the choice's candidate is called."""
-        group = self.groups[choice.group]
-        traits = self.traits(group)
-        return candidate_id(group.prefix(choice.count)[-1], traits.device, traits.slices, traits.among)
+        """What the choice's candidate is called, but for its queue delay, chosen once it is measured."""
+        traits = self.traits(self.groups[choice.group])
+        largest = self.groups[choice.group].prefix(choice.count)[-1]
+        return candidate_id(
+            largest,
+            traits.device,
+            traits.slices,
+            traits.among,
+            choice.instances,
+            classes=self._classes(choice),
+        )
+
+    def _classes(self, choice: Choice) -> tuple[str, ...]:
+        names = (self.groups[group].request_class for group in choice.groups)
+        return tuple(name for name in names if name)
+
+    def is_among(self, choice: Choice, ids: Iterable[str]) -> bool:
+        """Whether one of the candidates ``ids`` is of this choice, whatever its queue delay."""
+        name = self.name(choice)
+        return any(i == name or i.startswith(f"{name}/d") for i in ids)
 
     def _candidate(self, bounded: Bounded) -> Candidate:
-        group = self.groups[bounded.choice.group]
-        prefix, traits = group.prefix(bounded.choice.count), self.traits(group)
-        largest = prefix[-1]
+        choice = bounded.choice
+        traits = self.traits(self.groups[choice.group])
+        workload = traits.workload
+        used = [c for group in choice.groups for c in self.groups[group].prefix(choice.count)]
+        largest, classes = used[-1], self._classes(choice)
+        unknown, mixing = parts_of(workload, classes)
+        capacity_rps = _usable(bounded.capacity_rps, workload, classes)
         return Candidate(
-            id=self.name(bounded.choice),
-            workload=traits.workload.name,
+            id=self.name(choice),
+            workload=workload.name,
             variant=largest.variant,
             backend=largest.backend,
             device=traits.device,
-            threads=largest.threads,
+            threads=largest.threads * choice.instances,
             max_batch_size=largest.batch_size,
-            memory_bytes=max(map(traits.memory_bytes, prefix)),
-            capacity_rps=_usable(bounded.capacity_rps, traits.workload),
-            side_by_side=largest.replicas,
-            packed_capacity_rps=_usable(bounded.packed_rps, traits.workload),
+            memory_bytes=max(map(traits.memory_bytes, used)) * choice.instances,
+            capacity_rps=capacity_rps,
+            side_by_side=max(largest.replicas // choice.instances, 1),
+            packed_capacity_rps=_usable(bounded.packed_rps, workload, classes),
+            classes=tuple(
+                (name, part * capacity_rps)
+                for name, part in zip(classes, bounded.parts or unknown, strict=False)
+            ),
+            mixing=mixing,
             slices=traits.slices,
             quality=traits.quality,
+            instances=choice.instances,
         )
 
 
@@ -285,7 +354,14 @@ def amount_of(solution: Solution) -> float:
     return -solution.amount if solution.objective == ACCURACY else solution.amount
 
 
-def _usable(rate_rps: float, workload: Workload) -> float:
-    """Without headroom, and no more than there is to serve: the rest would change nothing."""
+def _usable(rate_rps: float, workload: Workload, classes: Collection[str]) -> float:
+    """Without headroom, and no more than there is to serve: the rest would change nothing.
+
+    But of classes that are served by turns, whatever one leaves of its time is for the others.
+    """
+    most = workload.rate_rps * sum(workload.shares(classes))
+    if not isfinite(rate_rps):
+        return most
     usable = rate_rps * (1.0 - workload.slo.headroom)
-    return min(usable, workload.rate_rps) if isfinite(usable) else workload.rate_rps
+    by_turns = parts_of(workload, classes)[1] == TIME
+    return usable if by_turns else min(usable, most)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.capacity import servings
+from planner.capacity import instances_of, no_instances, servings
 from planner.catalog import Catalog
 from planner.domain.offer import Offer
 from planner.domain.plan import ImportedProfiles, Judgement, Planned, Serving
@@ -32,10 +32,13 @@ DECLARED = "declared"
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """The profiles that may serve, on the catalog's devices, and what fell out."""
+    """The profiles that may serve, on the catalog's devices, and what fell out.
+
+    ``on_cpu``: those of the devices whose cores replicas share."""
 
     by_device: tuple[tuple[str, tuple[Profile, ...]], ...]
     rejections: tuple[Rejection, ...]
+    on_cpu: frozenset[str]
 
 
 def imported_service(
@@ -49,9 +52,9 @@ def imported_service(
     """A workload by imported profiles. Raises InfeasibleError where none can serve it."""
     source, profiles = read_profiles(spec, imported)
     judgements = judge(spec, imported)
-    usable = _usable(spec, imported, catalog, offers, judgements, profiles)
+    usable = _usable(spec, imported, catalog, offers, judgements, source, profiles)
     writable_folder(spec.output)
-    accepted, refused = _servings(spec, usable, judgements, several, progress)
+    accepted, refused = _servings(spec, imported, usable, judgements, several, progress)
     return Service(
         spec=spec,
         planned=Planned(
@@ -62,7 +65,7 @@ def imported_service(
             imported=ImportedProfiles(
                 name=imported.profiles,
                 sha256=_digest(source),
-                model=profiles[0].configuration.model,
+                model=", ".join(dict.fromkeys(p.configuration.model for p in profiles)),
                 profiles=len(profiles),
             ),
         ),
@@ -82,11 +85,15 @@ def read_profiles(spec: Spec, imported: Imported) -> tuple[Path, tuple[Profile, 
     models = sorted({profile.configuration.model for profile in profiles})
     if not models:
         raise SpecError(f"{spec.path}: imported.profiles: {source} holds no imported profile; name another")
-    wanted = imported.model or models[0]
-    if wanted not in models or (imported.model is None and len(models) > 1):
+    for name, model in imported.class_models:
+        if model not in models:
+            where = f"workload.classes: {name}: imported_model"
+            raise SpecError(f"{spec.path}: {where}: expected one of {', '.join(models)}, got {model}")
+    wanted = {model for _, model in imported.class_models} or {imported.model or models[0]}
+    if not wanted <= set(models) or (not imported.class_models and not imported.model and len(models) > 1):
         got = f", got {imported.model}" if imported.model else ""
         raise SpecError(f"{spec.path}: imported.model: expected one of {', '.join(models)}{got}")
-    chosen = tuple(profile for profile in profiles if profile.configuration.model == wanted)
+    chosen = tuple(profile for profile in profiles if profile.configuration.model in wanted)
     _check_sources(source, chosen)
     return source, chosen
 
@@ -135,16 +142,30 @@ def _higher_is_better(floor: AccuracyFloor, base: Path) -> bool:
 
 
 def _check_sources(source: Path, profiles: tuple[Profile, ...]) -> None:
-    """Two sources, or two instance counts, of one configuration would be two candidates of one name."""
+    """Two sources of one configuration would be two candidates of one name."""
+    seen: dict[tuple[str, str, str, str, int, int, int], Profile] = {}
+    for profile in profiles:
+        c = profile.configuration
+        key = (c.model, c.variant, c.device, c.backend, c.threads, c.batch_size, c.replicas)
+        _check_single(source, seen.setdefault(key, profile), profile)
+
+
+def _check_on_cpu(source: Path, profiles: Iterable[Profile]) -> None:
+    """On a CPU two numbers of replicas side by side would be two candidates of one name, too."""
     seen: dict[tuple[str, str, str, int, int], Profile] = {}
     for profile in profiles:
         c = profile.configuration
-        other = seen.setdefault((c.variant, c.device, c.backend, c.threads, c.batch_size), profile)
-        if other is not profile:
-            raise SpecError(
-                f"{source}: {c.describe()} on {c.device} is given twice, {other.configuration.replicas} and "
-                f"{c.replicas} instances, by {other.source} and by {profile.source}; keep one"
-            )
+        key = (c.model, c.variant, c.backend, c.threads, c.batch_size)
+        _check_single(source, seen.setdefault(key, profile), profile)
+
+
+def _check_single(source: Path, first: Profile, other: Profile) -> None:
+    c = other.configuration
+    if first is not other:
+        raise SpecError(
+            f"{source}: {c.describe()} on {c.device} is given twice, {first.configuration.replicas} and "
+            f"{c.replicas} instances, by {first.source} and by {other.source}; keep one"
+        )
 
 
 def _usable(
@@ -153,6 +174,7 @@ def _usable(
     catalog: Catalog,
     offers: Sequence[Offer],
     judgements: tuple[Judgement, ...],
+    source: Path,
     profiles: tuple[Profile, ...],
 ) -> Usable:
     """Rejects, in this order: variants below the floor, profiles that cannot be used, devices not sold."""
@@ -174,13 +196,16 @@ def _usable(
         if profile.configuration.variant in held:
             by_device.setdefault(profile.configuration.device, []).append(profile)
     sold_as = _sold_as(spec, imported, catalog, {p.configuration.device for p in profiles})
-    kept = []
+    kept, cpus = [], set()
     for device, of_device in by_device.items():
         name = sold_as[device]
         if not any(offer.device == name for offer in offers):
             rejected.append(Rejection("fleet", device, why_not_sold(name, catalog)))
             continue
         on_cpu = catalog.device(name).kind == "cpu"
+        if on_cpu:
+            cpus.add(name)
+            _check_on_cpu(source, of_device)
         reasons = {profile: _unusable(profile, spec, on_cpu) for profile in of_device}
         rejected += [
             Rejection("profile", f"{p.configuration.describe()} on {device}", why)
@@ -194,7 +219,7 @@ def _usable(
             for p, why in dominated.items()
         ]
         kept.append((name, tuple(p for p in usable if p not in dominated)))
-    return Usable(tuple(kept), tuple(rejected))
+    return Usable(tuple(kept), tuple(rejected), frozenset(cpus))
 
 
 def _sold_as(spec: Spec, imported: Imported, catalog: Catalog, devices: set[str]) -> dict[str, str]:
@@ -221,39 +246,57 @@ def _unusable(profile: Profile, spec: Spec, on_cpu: bool) -> str:
         return f"the SLO is about p{asked:g}, {profile.source} gives {given}"
     if on_cpu and not profile.memory_bytes:
         return "its memory is unknown, so is how many fit on an instance; give memory_mib"
-    if not on_cpu and profile.configuration.replicas > 1:
-        return f"taken with {profile.configuration.replicas} instances on one device; a plan runs one on each"
+    if not instances_of(profile.configuration, spec.workload, on_cpu):
+        return no_instances(profile.configuration, spec.workload)
     return ""
 
 
 def _dominated(profiles: list[Profile]) -> dict[Profile, str]:
     """Batches with no more throughput than a smaller one has: waiting for company never pays."""
     reasons = {}
-    best: dict[tuple[str, str, int], tuple[float, int]] = {}
+    best: dict[tuple[str, str, str, int, int], tuple[float, int]] = {}
     for profile in sorted(profiles, key=lambda p: p.configuration.batch_size):
         c = profile.configuration
         throughput = c.batch_size * len(profile.service_ns) / sum(profile.service_ns)
-        most, smaller = best.get((c.variant, c.backend, c.threads), (0.0, 0))
+        engine = (c.model, c.variant, c.backend, c.threads, c.replicas)
+        most, smaller = best.get(engine, (0.0, 0))
         if throughput > most:
-            best[c.variant, c.backend, c.threads] = (throughput, c.batch_size)
+            best[engine] = (throughput, c.batch_size)
         else:
             reasons[profile] = f"dominated: batch {c.batch_size} has no more throughput than batch {smaller}"
     return reasons
 
 
 def _servings(
-    spec: Spec, usable: Usable, judgements: tuple[Judgement, ...], several: bool, progress: Progress
+    spec: Spec,
+    imported: Imported,
+    usable: Usable,
+    judgements: tuple[Judgement, ...],
+    several: bool,
+    progress: Progress,
 ) -> tuple[list[Serving], list[Rejection]]:
     workload = spec.workload
 
+    classes = {model: name for name, model in imported.class_models}
+
     def quality(variant: str) -> float | None:
         return quality_of(workload, judgements, variant, DECLARED)
+
+    def class_of(profile: Profile) -> str:
+        return classes.get(profile.configuration.model, "")
 
     accepted, refused = [], []
     for done, (device, profiles) in enumerate(usable.by_device):
         progress(Step("capacity", device, done, len(usable.by_device)))
         of_device, not_serving = servings(
-            workload, profiles, spec.packing_derating, device, workload.name if several else "", quality
+            workload,
+            profiles,
+            spec.packing_derating,
+            device,
+            workload.name if several else "",
+            quality,
+            side_by_side=device in usable.on_cpu,
+            class_of=class_of,
         )
         accepted += of_device
         refused += not_serving

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
 
 import numpy as np
 
 from planner.backends import backend
+from planner.backends.tensorrt import TENSORRT
 from planner.catalog import Catalog, CpuMatch, check_limits, load, local_cpu, match_cpu, sold_as
 from planner.domain.model import BoundInput, Model
 from planner.domain.profile import Environment
@@ -19,13 +22,19 @@ from planner.spec import RANDOM_DATA, Entrant, Fleet, Spec
 from planner.store import writable_folder
 from planner.variants import Recipe, auto_recipes, bind, index_ranges, read_model, recipe
 
+Sizes = dict[str, tuple[BoundInput, ...]]
+
 BACKEND = "onnxruntime"
 """The reference: variants are made with it, and every drop is from fp32 on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model that competes, with its data, and the recipes that it gets; the baseline's first."""
+    """A model that competes, with its data, and the recipes that it gets; the baseline's first.
+
+    ``inputs``: as the data have them. ``by_class``: as the requests of each class have them, from the
+    smallest to the largest; of all requests, called "", where they are alike.
+    """
 
     name: str
     model: Model
@@ -33,6 +42,7 @@ class Entry:
     calibration: Dataset
     evaluation: Dataset
     recipes: tuple[str, ...]
+    by_class: tuple[tuple[str, tuple[BoundInput, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,12 @@ def prepare(spec: Spec, elsewhere: bool = False, catalog: Catalog | None = None)
         raise SpecError(f"{spec.path}: imported: there is no model to make variants of; use planner plan")
     for name in spec.recipes or ():
         recipe(name)
+    fixed = [name for name in spec.backends if name in TENSORRT]
+    if spec.class_dimensions and fixed:
+        raise SpecError(
+            f"{spec.path}: backends: {fixed[0]}: its engines are built for one size of request, so it cannot "
+            "serve workload.classes; name another backend, or make each class a service of its own"
+        )
     measure = metric(spec.workload.floor.metric, spec.base)
     if catalog is None:
         catalog = load(spec.catalog)
@@ -93,7 +109,7 @@ def prepare(spec: Spec, elsewhere: bool = False, catalog: Catalog | None = None)
     priced = sold_as(cpu, identity, catalog)
     here = places(spec, catalog, cpu, priced, usable_cores(), elsewhere)
     libraries = _libraries(spec, here)
-    models = [_model(entrant) for entrant in spec.entrants]
+    models = [_model(spec, entrant) for entrant in spec.entrants]
     writable_folder(spec.output)
     entries = tuple(
         _entry(spec, measure, entrant, *model) for entrant, model in zip(spec.entrants, models, strict=True)
@@ -121,14 +137,34 @@ def _libraries(spec: Spec, here: tuple[Place, ...]) -> tuple[tuple[str, str], ..
     return tuple(dict.fromkeys(found))
 
 
-def _model(entrant: Entrant) -> tuple[Model, tuple[BoundInput, ...]]:
+def _model(spec: Spec, entrant: Entrant) -> tuple[Model, Sizes]:
+    """The model, and its inputs as the data have them, "", and as each class has them.
+
+    Where the dimensions leave one open that classes bind, the data are as the largest class.
+    """
     model = read_model(entrant.model)
-    return model, bind(model, dict(entrant.dimensions))
+    own = dict(entrant.dimensions)
+    largest = dict(spec.class_dimensions[-1][1]) if spec.class_dimensions else {}
+    sizes = {"": bind(model, largest | own)}
+    for name, dimensions in spec.class_dimensions:
+        sizes[name] = bind(model, own | dict(dimensions))
+    _check_ascending(spec, sizes)
+    return model, sizes
 
 
-def _entry(
-    spec: Spec, measure: Metric, entrant: Entrant, model: Model, inputs: tuple[BoundInput, ...]
-) -> Entry:
+def _check_ascending(spec: Spec, sizes: Sizes) -> None:
+    """A batch of several classes is as slow as its last one: that has to be the largest."""
+    elements = [(name, sum(prod(t.shape) for t in sizes[name])) for name, _ in spec.class_dimensions]
+    for (smaller, few), (larger, many) in pairwise(elements):
+        if few >= many:
+            raise SpecError(
+                f"{spec.path}: workload.classes: {larger} comes after {smaller} and is not larger ({many} "
+                f"input elements a request, after {few}); order them from the smallest to the largest"
+            )
+
+
+def _entry(spec: Spec, measure: Metric, entrant: Entrant, model: Model, sizes: Sizes) -> Entry:
+    inputs = sizes[""]
     evaluation = _data(spec, entrant.evaluation, model, inputs, seed=1, labels=measure.needs_labels)
     calibration = _data(spec, entrant.calibration, model, inputs, seed=2)
     shared = overlap(calibration, evaluation)
@@ -137,7 +173,8 @@ def _entry(
             f"{spec.path}: data: {shared} of {evaluation.samples} evaluation samples are calibration samples "
             "too; accuracy must be measured on data that calibration never saw"
         )
-    return Entry(entrant.name, model, inputs, calibration, evaluation, _recipes(spec, model))
+    classes = tuple((name, sizes[name]) for name, _ in spec.class_dimensions) or (("", inputs),)
+    return Entry(entrant.name, model, inputs, calibration, evaluation, _recipes(spec, model), classes)
 
 
 def _recipes(spec: Spec, model: Model) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from planner.errors import InputError
 from planner.pipeline.engines import order_of
 from planner.pipeline.inputs import Prepared
 from planner.pipeline.places import Place
-from planner.pipeline.steps import Judged, configurations, entry_of, feeds_for, run_elsewhere, runnable
+from planner.pipeline.steps import Cell, Judged, configurations, entry_of, feeds_for, run_elsewhere, runnable
 from planner.profiling.bench import Job
 from planner.profiling.campaign import Campaign
 from planner.profiling.cluster import Kind, Said, Slot, check_libraries, slots_of
@@ -100,19 +100,25 @@ def _jobs(
         if not _runnable(prepared, {kind.runs_on})
     ]
     rejections += [
-        Rejection("profile", f"{c.describe()} on {c.device}", f"its node has {kind.cores} cores")
+        Rejection(
+            "profile", f"{cell.describe()} on {cell.configuration.device}", f"its node has {kind.cores} cores"
+        )
         for kind, grid in grids.items()
-        for c, _ in grid
-        if c.threads > kind.cores
+        for cell in grid
+        if cell.configuration.threads > kind.cores
     ]
-    with feeds_for(
-        prepared, {(v.entrant, c.batch_size) for grid in grids.values() for c, v in grid}
-    ) as feeds:
+    with feeds_for(prepared, {cell.feed for grid in grids.values() for cell in grid}) as feeds:
         jobs = {
             kind: [
-                Job(c, v.path, feeds[v.entrant, c.batch_size], build=_build(prepared, c, v))
-                for c, v in grid
-                if c.threads <= kind.cores
+                Job(
+                    cell.configuration,
+                    cell.variant.path,
+                    feeds[cell.feed],
+                    build=_build(prepared, cell.configuration, cell.variant),
+                    request_class=cell.request_class,
+                )
+                for cell in grid
+                if cell.configuration.threads <= kind.cores
             ]
             for kind, grid in grids.items()
         }
@@ -125,7 +131,7 @@ def _build(prepared: Prepared, configuration: Configuration, variant: Variant) -
     return order_of(entry_of(prepared, variant), variant, prepared.spec)
 
 
-def _grid(prepared: Prepared, judged: Judged, kind: Kind) -> list[tuple[Configuration, Variant]]:
+def _grid(prepared: Prepared, judged: Judged, kind: Kind) -> list[Cell]:
     # What it is priced as is a plan's question.
     there = Place(kind.device, prepared.cpu.device, "", kind.runs_on, kind.cores)
     return [

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from os.path import relpath
+from pathlib import Path
 
 from planner.catalog import Catalog, check_limits, load
 from planner.domain.offer import SPOT, Offer
 from planner.domain.plan import Plan, Serving, TakenIn
-from planner.domain.problem import LATENCY, USD, Problem, Solution
+from planner.domain.problem import LATENCY, USD, Keep, Problem, Solution
 from planner.domain.progress import Progress, Step, silent
 from planner.errors import InfeasibleError
-from planner.optimize import baseline, rejections, solve
+from planner.optimize import baseline, dump_problem, rejections, solve
 from planner.pipeline.asked import asked_of, offers_within
 from planner.pipeline.blocked import blocked_by_fleet
 from planner.pipeline.engines import deployable
 from planner.pipeline.guiding import optimum
 from planner.pipeline.imported import imported_service
+from planner.pipeline.made import candidates_of
 from planner.pipeline.services import Service, measured
 from planner.pipeline.solution import (
     is_baseline,
@@ -30,15 +35,18 @@ from planner.pipeline.solution import (
 )
 from planner.report import (
     ENGINES_FOLDER,
+    PLAN_JSON,
     EnginePart,
+    FilesPart,
     PlanReport,
     dump,
     to_report,
     write_engines,
 )
 from planner.spec import Fleet
-from planner.store import replace_text
+from planner.store import replace_text, writable_folder
 
+PROBLEM_JSON = "problem.json"
 BUSY = 0.1
 """The share of the machine that others may take before the plan warns of noisy measurements."""
 
@@ -49,10 +57,12 @@ def plan(
     time_limit_s: float = 60.0,
     now: datetime | None = None,
     exhaustive: bool = False,
+    keep: Keep | None = None,
 ) -> Plan:
     """The best fleet for all workloads. Nothing but variants and profiles is written; see ``publish``.
 
-    Only what can change the plan is measured in full, unless ``exhaustive``.
+    Only what can change the plan is measured in full, unless ``exhaustive``, and what the present plan, if
+    there is one to ``keep``, runs.
     Raises InfeasibleError where there is none, with what blocks it and the nearest thing that would do.
     """
     catalog = load(fleet.catalog)
@@ -64,9 +74,10 @@ def plan(
         services = [_service(stack, fleet, k, catalog, offers, progress) for k in range(len(fleet.services))]
         _check_sold(catalog, services, offers)
         asked = asked_of(fleet, catalog)
-        found = optimum(services, asked, offers, time_limit_s, exhaustive)
+        present = candidates_of(keep) if keep else frozenset()
+        found = optimum(services, asked, offers, time_limit_s, exhaustive, present)
     accepted = found.servings
-    problem = asked.problem((s.candidate for s in accepted), offers)
+    problem = replace(asked.problem((s.candidate for s in accepted), offers), keep=keep)
     progress(Step("solving", f"{len(problem.offers)} offers", 0, 1))
     solution = found.within(solve(found.confirmed(problem), time_limit_s))
     cheapest_fp32 = baseline(problem, is_baseline)
@@ -105,6 +116,8 @@ def plan(
         ),
         offers_considered=len(problem.offers),
         offers=used_offers(problem, solutions),
+        problem=problem,
+        unmeasured=found.unmeasured,
         solution=solution,
         margins=margins(fleet, accepted, solutions),
         baseline=cheapest_fp32,
@@ -158,7 +171,7 @@ def _baseline_note(cheapest_fp32: Solution | None, measured_here: bool) -> str:
 
 
 def publish(plan: Plan, fleet: Fleet) -> PlanReport:
-    """Write the engines, their manifest and, last, plan.json to the output folder."""
+    """Write the engines, their manifest, the problem and, last, plan.json to the output folder."""
     by_id = {serving.candidate.id: serving for serving in plan.servings}
     used = sorted(
         {
@@ -189,9 +202,34 @@ def publish(plan: Plan, fleet: Fleet) -> PlanReport:
         )
         for engine in engines
     ]
-    report = to_report(plan, entries)
-    replace_text(fleet.output / "plan.json", dump(report))
+    report = to_report(plan, entries, _files(plan, fleet))
+    replace_text(fleet.output / PLAN_JSON, dump(report))
     return report
+
+
+def write_problem(plan: Plan, path: Path) -> None:
+    """What the solver saw, for ``planner solve``. Raises StoreError where it cannot be written."""
+    writable_folder(path.resolve().parent)
+    replace_text(path.resolve(), dump_problem(plan.problem, plan.unmeasured))
+
+
+def _files(plan: Plan, fleet: Fleet) -> FilesPart:
+    """Writes the problem."""
+    text = dump_problem(plan.problem, plan.unmeasured, compact=True)
+    replace_text(fleet.output / PROBLEM_JSON, text)
+    return FilesPart(
+        plan_yaml=_relative(fleet.path, fleet.output),
+        problem=PROBLEM_JSON,
+        problem_sha256=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Absolute where there is no way from one to the other, as between the drives of Windows."""
+    try:
+        return Path(relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.as_posix()
 
 
 def _engine_of(serving: Serving) -> tuple[str, str, str, str]:
@@ -228,15 +266,19 @@ def _notes(
     """What the reader must know before trusting the plan."""
     chosen = {i for placement in solution.placements for i, _ in placement.pattern.replicas}
     used = [serving for serving in accepted if serving.candidate.id in chosen]
+    of: dict[str, list[str]] = {}
     for service in services:
         mine = [s for s in used if s.candidate.workload == service.spec.workload.name]
         for note in service.notes(mine):
-            yield f"{service.spec.workload.name}: {note}" if len(services) > 1 else note
+            of.setdefault(note, []).append(service.spec.workload.name)
+    for note, names in of.items():
+        yield note if len(names) == len(services) else f"{', '.join(names)}: {note}"
     first = next((service.prepared for service in services if service.prepared), None)
     if first is not None:
         if first.sold_as.note:
             yield first.sold_as.note
         yield from _conditions(accepted)
+    yield from _calibrated(used)
     if fleet.limits.spot_availability == 1.0 and any(
         offer.purchase == SPOT for offer in used_offers(problem, [solution])
     ):
@@ -252,6 +294,20 @@ def _notes(
                 "the others is what their accelerators draw at most, without the host)."
             )
     yield from solution_notes(fleet, solution, problem)
+
+
+def _calibrated(used: Sequence[Serving]) -> Iterator[str]:
+    found = {
+        (p.configuration.variant, p.configuration.backend, p.configuration.device, p.calibration)
+        for serving in used
+        for p in serving.profiles
+        if p.calibration != 1.0
+    }
+    for variant, backend, device, factor in sorted(found):
+        yield (
+            f"Calibrated: services of {variant} with {backend} on {device} are taken to last {factor:.3f} "
+            "times as long as profiled, as they did in service (planner verify)."
+        )
 
 
 def _conditions(accepted: Sequence[Serving]) -> Iterator[str]:

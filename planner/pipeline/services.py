@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ from planner.pipeline.blocked import blocked_by_floor
 from planner.pipeline.inputs import BACKEND, Prepared, prepare
 from planner.pipeline.solution import why_not_sold
 from planner.pipeline.steps import Measurable, judge, measurable
-from planner.profiling.guided import Group
+from planner.profiling.guided import Choice, Group
 from planner.quality import Dataset
 from planner.spec import Spec
 
@@ -73,18 +73,19 @@ class Service:
             among=self.spec.workload.name if self.several else "",
         )
 
-    def serving(self, prefix: tuple[Configuration, ...]) -> Serving:
-        """Of configurations that were measured in full."""
+    def serving(self, groups: Sequence[Group], choice: Choice) -> Serving:
+        """Of a choice that was measured in full; ``groups``: its own."""
         assert self.here is not None
-        traits = self.traits(Group("", prefix))
+        traits, profiles = self.traits(groups[-1]), self.here.bench.profiles
         return serving(
             self.spec.workload,
-            tuple(self.here.bench.profiles[c] for c in prefix),
+            {g.request_class: tuple(profiles[c] for c in g.prefix(choice.count)) for g in groups},
             self.spec.packing_derating,
             traits.device,
             traits.slices,
             traits.among,
             traits.quality,
+            choice.instances,
         )
 
 
@@ -113,7 +114,7 @@ def measured(
         here = _of_sold_devices(catalog, everything, offers)
         groups = here.groups
         if several:
-            groups = tuple(replace(g, name=f"{spec.workload.name}/{g.name}") for g in groups)
+            groups = tuple(g.called(f"{spec.workload.name}/") for g in groups)
         main = prepared.main
         yield Service(
             spec=spec,

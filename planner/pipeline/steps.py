@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +14,16 @@ import numpy as np
 from planner.backends import Session, backend
 from planner.backends.base import CPU
 from planner.backends.tensorrt import TENSORRT
+from planner.capacity import instances_of, no_instances
 from planner.catalog import slice_of
+from planner.domain.model import BoundInput
 from planner.domain.plan import BuiltEngine, Judgement
 from planner.domain.problem import Rejection
 from planner.domain.profile import Configuration, Environment, Profile, samples_for
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.quality import Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
+from planner.domain.workload import Workload
 from planner.errors import BackendError, VariantError
 from planner.pipeline.engines import engine_of, outputs_at
 from planner.pipeline.inputs import BACKEND, Entry, Prepared, environment_of, runs_on
@@ -271,28 +274,29 @@ def measurable(
     """
     spec, cores = prepared.spec, prepared.environment.cores
     grid = [
-        (configuration, variant, place)
+        (cell, place)
         for place in prepared.places
         for name in prepared.backends
         if backend(name).runs_on == place.runs_on
-        for configuration, variant in configurations(prepared, runnable(prepared, judged, name), name, place)
+        for cell in configurations(prepared, runnable(prepared, judged, name), name, place)
     ]
     rejections = [
-        Rejection("profile", c.describe(), f"this machine has {cores} cores to measure on")
-        for c, _, _ in grid
-        if c.threads > cores
+        Rejection("profile", cell.describe(), f"this machine has {cores} cores to measure on")
+        for cell, _ in grid
+        if cell.configuration.threads > cores
     ]
     environments = {name: environment_of(prepared, name) for name in prepared.backends}
     jobs = []
     engine = _Engines(prepared)
     with ExitStack() as stack:
-        feeds = stack.enter_context(feeds_for(prepared, {(v.entrant, c.batch_size) for c, v, _ in grid}))
-        for c, variant, place in grid:
+        feeds = stack.enter_context(feeds_for(prepared, {cell.feed for cell, _ in grid}))
+        for cell, place in grid:
+            c = cell.configuration
             if c.threads > cores:
                 continue
-            built = engine(variant, c.backend, place)
+            built = engine(cell.variant, c.backend, place)
             if built is not None:
-                jobs.append(Job(c, built, feeds[variant.entrant, c.batch_size], place.gpu))
+                jobs.append(Job(c, built, feeds[cell.feed], place.gpu, request_class=cell.request_class))
         bench = stack.enter_context(
             Bench(
                 jobs,
@@ -302,18 +306,39 @@ def measurable(
                 progress=progress,
             )
         )
-        others = taken_elsewhere(prepared, judged) if elsewhere else Elsewhere((), {}, (), ())
+        others = taken_elsewhere(prepared, judged) if elsewhere else Elsewhere((), {}, (), (), {})
+        classes = [name for name, _ in prepared.main.by_class]
         names = {place.device: place.priced_as.name for place in prepared.places}
+        found = (
+            *group_jobs(jobs, classes),
+            *group_configurations(others.classes, classes, others.classes.__getitem__),
+        )
+        groups, too_few = _with_instances(found, spec.workload)
         yield Measurable(
             Everywhere(bench, Recorded(others.profiles, spec.workload.slo.percentile)),
-            (*group_jobs(jobs), *group_configurations(p.configuration for p in others.profiles)),
-            (*run_elsewhere(prepared, judged), *rejections, *engine.rejections, *others.rejections),
+            groups,
+            (*run_elsewhere(prepared, judged), *rejections, *engine.rejections, *others.rejections, *too_few),
             names | {device: parent for device, (parent, _) in others.devices.items()},
             {place.device: place.slices for place in prepared.places if place.slices}
             | {device: slices for device, (_, slices) in others.devices.items() if slices},
             others.notes,
             engine.built(),
         )
+
+
+def _with_instances(
+    groups: Iterable[Group], workload: Workload
+) -> tuple[tuple[Group, ...], tuple[Rejection, ...]]:
+    """The groups with how many instances of each may share a queue; those that no number is for, rejected."""
+    kept, rejected = [], []
+    for group in groups:
+        first = group.configurations[0]
+        instances = instances_of(first, workload, side_by_side=backend(first.backend).runs_on == CPU)
+        if instances:
+            kept.append(replace(group, instances=instances))
+        else:
+            rejected.append(Rejection("profile", group.name, no_instances(first, workload)))
+    return tuple(kept), tuple(rejected)
 
 
 class _Engines:
@@ -360,6 +385,8 @@ class Elsewhere:
     """By what profiles call it: the catalog's name, and the slices where it is a part of that."""
     rejections: tuple[Rejection, ...]
     notes: tuple[str, ...]
+    classes: Mapping[Configuration, str]
+    """Whose requests each profile is of."""
 
 
 def stored_profiles(prepared: Prepared) -> list[Profile]:
@@ -376,6 +403,7 @@ def taken_elsewhere(prepared: Prepared, judged: Judged) -> Elsewhere:
     variants = {(name, v.sha256): v for name in spec.backends for v in runnable(prepared, judged, name)}
     needed = samples_for(spec.workload.slo.percentile)
     by_kind: dict[tuple[str, str], dict[Environment, list[Profile]]] = {}
+    classes: dict[Configuration, str] = {}
     for profile in stored_profiles(prepared):
         c = profile.configuration
         variant = variants.get((c.backend, c.variant_sha256))
@@ -387,9 +415,13 @@ def taken_elsewhere(prepared: Prepared, judged: Judged) -> Elsewhere:
             or c.batch_size not in spec.batch_sizes
             or (spec.threads and backend(c.backend).runs_on == CPU and c.threads not in spec.threads)
             or len(profile.samples_ns) < needed
-            or c.shapes != _shapes(entry_of(prepared, variant), c.batch_size)
         ):
             continue
+        sizes = entry_of(prepared, variant).by_class
+        of_class = next((name for name, i in sizes if c.shapes == _shapes(i, c.batch_size)), None)
+        if of_class is None:
+            continue
+        classes[c] = of_class
         by_kind.setdefault((c.device, c.backend), {}).setdefault(profile.environment, []).append(profile)
     whole = {device.name for device in prepared.catalog.devices}
     devices: dict[str, tuple[str, tuple[int, int] | None]] = {}
@@ -413,7 +445,8 @@ def taken_elsewhere(prepared: Prepared, judged: Judged) -> Elsewhere:
                 f"Profiles of {device} with {name} were taken in {len(environments)} environments; "
                 f"the latest, {chosen.id}, is used (planner profiles compare shows how they differ)."
             )
-    return Elsewhere(tuple(found), devices, tuple(rejections), tuple(notes))
+    of = {profile.configuration: classes[profile.configuration] for profile in found}
+    return Elsewhere(tuple(found), devices, tuple(rejections), tuple(notes), of)
 
 
 def run_elsewhere(prepared: Prepared, judged: Judged) -> list[Rejection]:
@@ -435,37 +468,65 @@ def profile(prepared: Prepared, judged: Judged, progress: Progress = silent) -> 
     return replace(campaign, rejections=(*here.rejections, *campaign.rejections))
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One place in the grid of what is measured: ``request_class`` tells what its inputs are, "" where all
+    requests are alike."""
+
+    configuration: Configuration
+    variant: Variant
+    request_class: str
+
+    @property
+    def feed(self) -> Feed:
+        return self.variant.entrant, self.request_class, self.configuration.batch_size
+
+    def describe(self) -> str:
+        told = self.configuration.describe()
+        return f"{told}, {self.request_class}" if self.request_class else told
+
+
+Feed = tuple[str, str, int]
+"""Inputs to time with: the entrant's name, the class of requests and the batch size."""
+
+
 def configurations(
     prepared: Prepared, variants: list[Variant], backend_name: str, place: Place
-) -> list[tuple[Configuration, Variant]]:
-    """The grid: variant x thread count x batch size, as many replicas at once as the cores hold.
+) -> list[Cell]:
+    """The grid: variant x class x thread count x batch size, as many replicas at once as the cores hold.
 
-    On a GPU one replica has it for itself; threads mean nothing there.
+    On a GPU one replica has it for itself, with each number of instances that may be asked of it; threads
+    mean nothing there.
     """
     spec, on_cpu = prepared.spec, place.runs_on == CPU
+    if on_cpu:
+        runs = [(t, max(place.cores // t, 1)) for t in spec.threads or _powers_of_two(place.cores)]
+    else:
+        runs = [(1, instances) for instances in spec.workload.batching.instances]
     grid = []
     for variant in variants:
         entry = entry_of(prepared, variant)
         fixed = all(i.batch_axis is None for i in entry.inputs)
-        for threads in (spec.threads or _powers_of_two(place.cores)) if on_cpu else (1,):
-            for batch_size in (1,) if fixed else spec.batch_sizes:
-                configuration = Configuration(
-                    model_sha256=entry.model.sha256,
-                    variant=variant.name,
-                    variant_sha256=variant.sha256,
-                    device=place.device,
-                    backend=backend_name,
-                    batch_size=batch_size,
-                    threads=threads,
-                    replicas=max(place.cores // threads, 1) if on_cpu else 1,
-                    shapes=_shapes(entry, batch_size),
-                )
-                grid.append((configuration, variant))
+        for name, inputs in entry.by_class:
+            for threads, replicas in runs:
+                for batch_size in (1,) if fixed else spec.batch_sizes:
+                    configuration = Configuration(
+                        model_sha256=entry.model.sha256,
+                        variant=variant.name,
+                        variant_sha256=variant.sha256,
+                        device=place.device,
+                        backend=backend_name,
+                        batch_size=batch_size,
+                        threads=threads,
+                        replicas=replicas,
+                        shapes=_shapes(inputs, batch_size),
+                    )
+                    grid.append(Cell(configuration, variant, name))
     return grid
 
 
-def _shapes(entry: Entry, batch_size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((i.name, i.shape_at(batch_size)) for i in entry.inputs)
+def _shapes(inputs: Iterable[BoundInput], batch_size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((i.name, i.shape_at(batch_size)) for i in inputs)
 
 
 def _powers_of_two(cores: int) -> tuple[int, ...]:
@@ -473,17 +534,26 @@ def _powers_of_two(cores: int) -> tuple[int, ...]:
 
 
 @contextmanager
-def feeds_for(prepared: Prepared, wanted: set[tuple[str, int]]) -> Iterator[dict[tuple[str, int], Path]]:
-    """Inputs to time with, real evaluation samples: an `.npz` for each entrant's name and batch size."""
+def feeds_for(prepared: Prepared, wanted: set[Feed]) -> Iterator[dict[Feed, Path]]:
+    """Inputs to time with, an `.npz` each: real evaluation samples, cut to the size of the class, or repeated
+    along an axis until they have it."""
     entries = {entry.name: entry for entry in prepared.entries}
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         feeds = {}
-        for number, (name, size) in enumerate(sorted(wanted)):
+        for number, (name, of_class, size) in enumerate(sorted(wanted)):
             entry = entries[name]
-            path = feeds[name, size] = Path(folder) / f"{number}.npz"
+            shapes = {i.name: i.shape_at(size) for i in dict(entry.by_class)[of_class]}
+            path = feeds[name, of_class, size] = Path(folder) / f"{number}.npz"
             # Not numpy.savez: an input may be called `file`, like its first parameter.
             with zipfile.ZipFile(path, "w") as archive:
                 for tensor, array in entry.evaluation.batch(range(size), entry.inputs).items():
                     with archive.open(f"{tensor}.npy", "w") as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
+                        np.lib.format.write_array(member, _fitted(array, shapes[tensor]), allow_pickle=False)
         yield feeds
+
+
+def _fitted(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    for axis, size in enumerate(shape):
+        if array.shape[axis] != size:
+            array = array.take(np.arange(size) % array.shape[axis], axis=axis)
+    return array

@@ -43,7 +43,7 @@ class Job:
     """One configuration, the engine to load and an ``.npz`` with the inputs to feed it.
 
     ``gpu``: the UUID of the one to run on; empty where that is no GPU. ``build``: what TensorRT is to make of
-    the engine first, for a job that travels as an ONNX file.
+    the engine first, for a job that travels as an ONNX file. ``request_class``: whose inputs these are.
     """
 
     configuration: Configuration
@@ -51,6 +51,7 @@ class Job:
     feed: Path
     gpu: str = ""
     build: Order | None = None
+    request_class: str = ""
 
 
 class Running(Protocol):
@@ -70,20 +71,56 @@ def start_locally(jobs: Sequence[Job]) -> AbstractContextManager[Running]:
     return running(jobs[0].engine, first.backend, first.threads, first.replicas, feeds, jobs[0].gpu)
 
 
-def group_jobs(jobs: Sequence[Job]) -> tuple[Group, ...]:
-    """The configurations of the jobs, those of one engine and thread count together."""
-    return group_configurations(job.configuration for job in jobs)
+def group_jobs(jobs: Sequence[Job], classes: Sequence[str] = ("",)) -> tuple[Group, ...]:
+    """The configurations of the jobs, those of one engine and thread count together, by class."""
+    of = {job.configuration: job.request_class for job in jobs}
+    return group_configurations(of, classes, of.__getitem__)
 
 
-def group_configurations(configurations: Iterable[Configuration]) -> tuple[Group, ...]:
-    """Those of one engine, device and thread count together."""
-    by_engine: dict[tuple[str, str, str, str, int], list[Configuration]] = {}
+def group_configurations(
+    configurations: Iterable[Configuration],
+    classes: Sequence[str] = ("",),
+    class_of: Callable[[Configuration], str] = lambda c: "",
+) -> tuple[Group, ...]:
+    """Those of one engine, device, thread count, number of replicas and class of requests together.
+
+    Named by the number of replicas only where it tells two apart. ``classes``: from the smallest requests to
+    the largest.
+    """
+    by_engine: dict[tuple[str, str, str, str, int], dict[int, list[Configuration]]] = {}
     for c in configurations:
-        by_engine.setdefault((c.variant, c.variant_sha256, c.backend, c.device, c.threads), []).append(c)
-    return tuple(
-        Group(f"{variant}/{backend}/{device}/t{threads}", tuple(sorted(found, key=lambda c: c.batch_size)))
-        for (variant, _, backend, device, threads), found in by_engine.items()
-    )
+        engine = (c.variant, c.variant_sha256, c.backend, c.device, c.threads)
+        by_engine.setdefault(engine, {}).setdefault(c.replicas, []).append(c)
+    groups: list[Group] = []
+    for (variant, _, backend, device, threads), by_replicas in by_engine.items():
+        for replicas, found in by_replicas.items():
+            name = f"{variant}/{backend}/{device}/t{threads}"
+            name += f"/x{replicas}" if len(by_replicas) > 1 else ""
+            ascending = sorted(found, key=lambda c: c.batch_size)
+            groups += _of_classes(name, ascending, classes, class_of)
+    return tuple(groups)
+
+
+def _of_classes(
+    name: str,
+    ascending: list[Configuration],
+    classes: Sequence[str],
+    class_of: Callable[[Configuration], str],
+) -> list[Group]:
+    """Of one engine's configurations, ascending by batch size, a group for each class that they are of."""
+    groups: list[Group] = []
+    for of_class in classes:
+        mine = tuple(c for c in ascending if class_of(c) == of_class)
+        if mine:
+            sizes = _batch_sizes(mine)
+            beside = (g.name for g in groups if _batch_sizes(g.configurations)[: len(sizes)] == sizes)
+            called = f"{name}/{of_class}" if of_class else name
+            groups.append(Group(called, mine, request_class=of_class, smaller=tuple(beside)))
+    return groups
+
+
+def _batch_sizes(configurations: Iterable[Configuration]) -> tuple[int, ...]:
+    return tuple(c.batch_size for c in configurations)
 
 
 class Bench:
@@ -135,20 +172,25 @@ class Bench:
             wanted = group.configurations
             self._take(group, wanted, PROBE_ITERATIONS, fresh=False, over_ns=budget_ns)
             known = takewhile(lambda c: self._count(c, False) >= PROBE_ITERATIONS, group.configurations)
-            probed = {c: self.profiles[c].samples_ns[:PROBE_ITERATIONS] for c in known}
+            probed = {c: self._first_of(c, PROBE_ITERATIONS) for c in known}
         return probed
 
     def sample(self, group: Group, count: int) -> Mapping[Configuration, Samples]:
         """An eighth of what the percentile needs."""
         iterations = max(self._needed // SAMPLE_SHARE, PROBE_ITERATIONS)
         self._take(group, group.prefix(count), iterations, fresh=False)
-        return {c: self.profiles[c].samples_ns[:iterations] for c in group.prefix(count)}
+        return {c: self._first_of(c, iterations) for c in group.prefix(count)}
 
     def full(self, group: Group, count: int, again: bool) -> Mapping[Configuration, Samples]:
         """What the percentile needs, and more until it is known well enough; ``again``: fresh samples."""
         wanted = group.prefix(count)
         self._take(group, wanted, self._needed, fresh=again)
-        return {c: self.profiles[c].judged_ns if again else _first(self.profiles[c]) for c in wanted}
+        profiles = {c: self.profiles[c] for c in wanted}
+        return {c: p.in_service(p.judged_ns if again else _first(p)) for c, p in profiles.items()}
+
+    def _first_of(self, configuration: Configuration, count: int) -> Samples:
+        profile = self.profiles[configuration]
+        return profile.in_service(profile.samples_ns[:count])
 
     def reused(self) -> int:
         """How many of the configurations looked at came from the store as they were."""
@@ -267,7 +309,7 @@ class Bench:
         )
         profile = taken if before is None else _joined(before, taken)
         self._store.put(profile)
-        self.profiles[configuration] = profile
+        self.profiles[configuration] = self._store.calibrated(profile)
         self.measured.add(configuration)
 
 

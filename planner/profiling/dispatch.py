@@ -173,7 +173,11 @@ class _Run:
         self._measured: set[Configuration] = set()
         self._failed: list[Rejection] = []
         self._notes: list[str] = []
-        self._groups = [(kind, group) for kind, asked in jobs.items() for group in group_jobs(asked)]
+        self._groups = [
+            (kind, group)
+            for kind, asked in jobs.items()
+            for group in group_jobs(asked, list(dict.fromkeys(job.request_class for job in asked)))
+        ]
         job_of = {job.configuration: job for asked in jobs.values() for job in asked}
         self._pending = [
             _Task(kind, group.name, tuple(job_of[c] for c in missing))

@@ -21,9 +21,10 @@ it was good enough, and so are more of the lucky ones than pass twice (docs/desi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import combinations
 from math import ceil, inf, log, sqrt
 from statistics import median
 
@@ -45,6 +46,8 @@ TIE = 1e-7
 Samples = tuple[int, ...]
 Times = Mapping[int, Sequence[int]]
 """Latencies in ns by batch size."""
+ByClass = Mapping[str, Times]
+"""Of each class of requests, from the smallest to the largest; "" where all are alike."""
 
 
 class Level(IntEnum):
@@ -53,21 +56,52 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Configurations that differ in batch size only, ascending: one engine, loaded once."""
+    """Configurations that differ in batch size only, ascending: one engine, loaded once.
+
+    ``instances``: how many of it may share one queue, each number a choice of its own. ``request_class``: the
+    class that its inputs are of; ``smaller``: the groups of the same engine for smaller classes, ascending,
+    which a replica may serve together with it.
+    """
 
     name: str
     configurations: tuple[Configuration, ...]
+    instances: tuple[int, ...] = (1,)
+    request_class: str = ""
+    smaller: tuple[str, ...] = ()
 
     def prefix(self, count: int) -> tuple[Configuration, ...]:
         return self.configurations[:count]
 
+    def called(self, prefix: str) -> Group:
+        """The group with ``prefix`` before its name."""
+        return replace(self, name=prefix + self.name, smaller=tuple(prefix + name for name in self.smaller))
+
+    def choices(self) -> list[Choice]:
+        """The largest first: its measurement serves the others too."""
+        return [
+            Choice(self.name, count, instances, beside)
+            for count in range(len(self.configurations), 0, -1)
+            for instances in self.instances
+            for fewer in range(len(self.smaller) + 1)
+            for beside in combinations(self.smaller, fewer)
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A group used up to its ``count`` smallest batch sizes: what becomes one candidate of the problem."""
+    """A group used up to its ``count`` smallest batch sizes, so many ``instances`` together: what becomes one
+    candidate of the problem. ``beside``: groups of smaller classes that it serves too, up to the same size.
+    """
 
     group: str
     count: int
+    instances: int = 1
+    beside: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """From the smallest class to the largest."""
+        return (*self.beside, self.group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +114,8 @@ class Bounded:
     """Without headroom. ``inf`` where nothing is known."""
     packed_rps: float
     """The same with service times stretched, for replicas that share an instance with more than measured."""
+    parts: tuple[float, ...] = ()
+    """Of the capacity, what each of its groups' classes may take up; none where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +129,12 @@ class Optimum:
     proven: bool = True
 
 
-Capacities = Callable[[Times, int], tuple[float, float]]
-"""What service times up to a batch size take within the SLO, 0 where nothing holds it; and the same with all
-of them stretched, for replicas that share an instance with more than were measured."""
+Capacity = tuple[float, float, tuple[float, ...]]
+"""Of ``Bounded``: ``capacity_rps``, ``packed_rps`` and ``parts``."""
+Capacities = Callable[[ByClass, int, int], Capacity]
+"""What service times up to a batch size take within the SLO, by so many instances, 0 where nothing holds it;
+the same with all of them stretched, for replicas that share an instance with more than were measured; and of
+that, what each class may take up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +145,8 @@ class Measures:
     each batch size, up to the first that is over the budget (``within``). ``sample``: more of the
     smallest ones. ``full``: as many samples as the percentile asked for needs, fresh ones where ``again``.
     ``capacity_rps``: what to promise by samples, the lower end of an interval;
-    ``most_rps``: what service times take if they are just these. A batch size whose median, by its probe, is
-    over ``budget_ns`` can serve nothing.
+    ``most_rps``: what service times take at most if they are just these. A batch size whose median, by its
+    probe, is over ``budget_ns`` can serve nothing.
     """
 
     floor_ns: Callable[[Configuration], float]
@@ -139,14 +178,27 @@ class Guided:
 
 
 @dataclass(slots=True)
-class _Knowledge:
+class _Known:
     """Of one group."""
 
     group: Group
     floors_ns: list[float]
     """By batch size; never falling."""
     sampled: dict[Configuration, Samples] = field(default_factory=dict)
-    bounds: dict[int, Bounded] = field(default_factory=dict)
+    bounds: dict[Choice, Bounded] = field(default_factory=dict)
+    """Of the choices that have this group as their largest."""
+    able: int | None = None
+    """How many batch sizes can serve, once it is probed."""
+
+    def service(self, count: int) -> Times:
+        """The least that is known: the sample where there is one, else the floor."""
+        return {
+            c.batch_size: self.sampled.get(c) or (max(round(floor), 1),)
+            for c, floor in zip(self.group.prefix(count), self.floors_ns, strict=False)
+        }
+
+    def is_sampled(self, count: int) -> bool:
+        return all(c in self.sampled for c in self.group.prefix(count))
 
 
 def guide(
@@ -162,48 +214,135 @@ def guide(
     ``measures`` may differ between groups, those of different workloads. ``always`` is measured in full
     whatever the optimum is (the baseline that savings are counted from).
     """
-    of = _by_group(measures)
-    knowledge = {g.name: _known(g, of(g)) for g in groups}
-    failed: dict[str, str] = {}
+    every = _Knowledge(groups, _by_group(measures))
     for choice in always:
         for level in (Level.PROBED, Level.MEASURED):
-            _attempt(knowledge, failed, choice, level, of)
+            every.attempt(choice, level)
     rounds = 0
     while True:
         rounds += 1
-        bounds = tuple(b for known in knowledge.values() for b in known.bounds.values())
+        bounds = every.bounds()
         best = _least_measuring(bounds, solve)
-        open_ = [] if best is None else _open(knowledge, best.used)
+        open_ = [] if best is None else _open(bounds, best.used)
         if best is None or not open_:
-            return Guided(best, bounds, failed, rounds)
+            return Guided(best, bounds, every.failed, rounds)
         for bounded in open_:
             choice, level = bounded.choice, Level(bounded.level + 1)
-            if choice.group not in failed:
+            if not every.has_failed(choice):
                 on_round(rounds, choice, level)
-                _attempt(knowledge, failed, choice, level, of)
+                every.attempt(choice, level)
+
+
+class _Knowledge:
+    """Of all groups. What is learnt of one holds for every choice that it is part of."""
+
+    def __init__(self, groups: Sequence[Group], of: Callable[[Group], Measures]) -> None:
+        self._of = of
+        self._known = {g.name: _Known(g, _rising(map(of(g).floor_ns, g.configurations))) for g in groups}
+        self.failed: dict[str, str] = {}
+        """The groups that could not run, with the reason."""
+        for known in self._known.values():
+            for choice in reversed(known.group.choices()):
+                known.bounds[choice] = self._bound(choice, Level.GUESSED)
+
+    def bounds(self) -> tuple[Bounded, ...]:
+        return tuple(b for known in self._known.values() for b in known.bounds.values())
+
+    def has_failed(self, choice: Choice) -> bool:
+        return any(name in self.failed for name in choice.groups)
+
+    def attempt(self, choice: Choice, level: Level) -> None:
+        """Bring the choice to ``level``, unless one of its groups cannot run."""
+        if self.has_failed(choice) or self._known[choice.group].bounds[choice].level >= level:
+            return
+        taken: dict[str, Times] = {}
+        for known in self._groups(choice):
+            try:
+                if level < Level.MEASURED:
+                    self._learn(known, choice.count, level)
+                else:
+                    taken[known.group.request_class] = self._measure(known, choice.count, level)
+            except BackendError as reason:
+                self._drop(known.group.name, str(reason))
+                return
+        if level >= Level.MEASURED:
+            largest = self._known[choice.group].group
+            size = largest.prefix(choice.count)[-1].batch_size
+            ends = self._of(largest).capacity_rps(taken, size, choice.instances)
+            self._known[choice.group].bounds[choice] = Bounded(choice, level, *ends)
+
+    def _groups(self, choice: Choice) -> list[_Known]:
+        return [self._known[name] for name in choice.groups]
+
+    def _learn(self, known: _Known, count: int, level: Level) -> None:
+        measures = self._of(known.group)
+        if level is Level.PROBED and known.able is None:
+            probed = measures.probe(known.group)
+            able = known.able = within(known.group, probed, measures.budget_ns)
+            seen = [min(probed[c]) * MARGIN for c in known.group.prefix(able)]
+            known.floors_ns[:able] = _rising(map(max, known.floors_ns, seen))
+        elif level is Level.SAMPLED and not known.is_sampled(count):
+            taken = measures.sample(known.group, count)
+            for c, floor in zip(known.group.prefix(count), known.floors_ns, strict=False):
+                slower = (max(ns * SAMPLE_MARGIN, floor) for ns in taken[c])
+                known.sampled[c] = tuple(max(round(ns), 1) for ns in fastest(slower, floor))
+        self._tighten(known.group.name)
+
+    def _measure(self, known: _Known, count: int, level: Level) -> Times:
+        taken = self._of(known.group).full(known.group, count, level is Level.CONFIRMED)
+        return {c.batch_size: taken[c] for c in known.group.prefix(count)}
+
+    def _tighten(self, name: str) -> None:
+        """The bounds of all choices with a group, but for those that are measured."""
+        for known in self._known.values():
+            for choice, before in known.bounds.items():
+                if name not in choice.groups or before.level >= Level.MEASURED or not before.capacity_rps:
+                    continue
+                now = self._bound(choice, self._level(choice))
+                known.bounds[choice] = now if before.level is Level.GUESSED else _lower(before, now)
+
+    def _level(self, choice: Choice) -> Level:
+        """What is known of all of its groups."""
+        mine = self._groups(choice)
+        if any(known.able is None for known in mine):
+            return Level.GUESSED
+        return Level.SAMPLED if all(known.is_sampled(choice.count) for known in mine) else Level.PROBED
+
+    def _bound(self, choice: Choice, level: Level) -> Bounded:
+        """By samples where there are any, else by the floors; ``inf`` where there is none."""
+        mine = self._groups(choice)
+        if any(known.able is not None and choice.count > known.able for known in mine):
+            return Bounded(choice, max(level, Level.PROBED), 0.0, 0.0)
+        if any(known.floors_ns[0] <= 0 for known in mine):
+            return Bounded(choice, level, inf, inf)
+        largest = self._known[choice.group].group
+        service = {known.group.request_class: known.service(choice.count) for known in mine}
+        size = largest.prefix(choice.count)[-1].batch_size
+        return Bounded(choice, level, *self._of(largest).most_rps(service, size, choice.instances))
+
+    def _drop(self, name: str, reason: str) -> None:
+        """The group, and all choices with it."""
+        self.failed[name] = reason
+        del self._known[name]
+        for known in self._known.values():
+            known.bounds = {c: b for c, b in known.bounds.items() if name not in c.groups}
 
 
 def _by_group(measures: Measures | Callable[[Group], Measures]) -> Callable[[Group], Measures]:
     return (lambda group: measures) if isinstance(measures, Measures) else measures
 
 
-def _known(group: Group, measures: Measures) -> _Knowledge:
-    known = _Knowledge(group, _rising(map(measures.floor_ns, group.configurations)))
-    for count in range(1, len(group.configurations) + 1):
-        known.bounds[count] = _bound(known, count, Level.GUESSED, measures)
-    return known
-
-
-def _open(knowledge: Mapping[str, _Knowledge], used: Iterable[Choice]) -> list[Bounded]:
+def _open(bounds: Sequence[Bounded], used: Collection[Choice]) -> list[Bounded]:
     """What is to be looked at more closely; nothing is confirmed before all of it is measured.
 
     The largest of a group first: its measurement serves the others too.
     """
-    bounds = sorted(
-        (knowledge[c.group].bounds[c.count] for c in used), key=lambda b: (b.choice.group, -b.choice.count)
+    asked = sorted(
+        (b for b in bounds if b.choice in used),
+        key=lambda b: (b.choice.group, -b.choice.count, b.choice.instances, b.choice.beside),
     )
-    unmeasured = [b for b in bounds if b.level < Level.MEASURED]
-    return unmeasured or [b for b in bounds if b.level < Level.CONFIRMED]
+    unmeasured = [b for b in asked if b.level < Level.MEASURED]
+    return unmeasured or [b for b in asked if b.level < Level.CONFIRMED]
 
 
 def _least_measuring(bounds: Sequence[Bounded], solve: Solve) -> Optimum | None:
@@ -231,7 +370,7 @@ def _least_measuring(bounds: Sequence[Bounded], solve: Solve) -> Optimum | None:
 
 
 def _includes(choice: Choice, other: Choice) -> bool:
-    return choice.group == other.group and choice.count >= other.count
+    return choice.groups == other.groups and choice.count >= other.count
 
 
 def _as_cheap(best: Optimum, bounds: Sequence[Bounded], solve: Solve) -> Optimum | None:
@@ -244,57 +383,15 @@ def _as_cheap(best: Optimum, bounds: Sequence[Bounded], solve: Solve) -> Optimum
 
 def all_choices(groups: Sequence[Group], measures: Measures | Callable[[Group], Measures]) -> list[Choice]:
     """Every choice that can hold the SLO by its probe, for ``always``; ``guide`` tells of what fails."""
-    choices = []
+    able: dict[str, int] = {}
     for group in groups:
         asked = _by_group(measures)(group)
         try:
-            count = within(group, asked.probe(group), asked.budget_ns)
+            able[group.name] = within(group, asked.probe(group), asked.budget_ns)
         except BackendError:
-            count = 1
-        choices += [Choice(group.name, k) for k in range(count, 0, -1)]
-    return choices
-
-
-def _attempt(
-    knowledge: dict[str, _Knowledge],
-    failed: dict[str, str],
-    choice: Choice,
-    level: Level,
-    of: Callable[[Group], Measures],
-) -> None:
-    if choice.group in failed:
-        return
-    known = knowledge[choice.group]
-    try:
-        _raise(known, choice.count, level, of(known.group))
-    except BackendError as reason:
-        failed[choice.group] = str(reason)
-        del knowledge[choice.group]
-
-
-def _raise(known: _Knowledge, count: int, level: Level, measures: Measures) -> None:
-    """Bring the choice to ``level``. What is learnt of a group holds for its other choices too."""
-    if known.bounds[count].level >= level:
-        return
-    if level is Level.PROBED:
-        _probe(known, measures)
-    elif level is Level.SAMPLED:
-        _sample(known, count, measures)
-    else:
-        _measure(known, count, level, measures)
-
-
-def _probe(known: _Knowledge, measures: Measures) -> None:
-    probed = measures.probe(known.group)
-    able = within(known.group, probed, measures.budget_ns)
-    seen = [min(probed[c]) * MARGIN for c in known.group.prefix(able)]
-    known.floors_ns[:able] = _rising(map(max, known.floors_ns, seen))
-    for count, bounded in known.bounds.items():
-        known.bounds[count] = (
-            _bound(known, count, Level.PROBED, measures)
-            if count <= able
-            else Bounded(bounded.choice, Level.PROBED, 0.0, 0.0)
-        )
+            able[group.name] = 1
+    every = (choice for group in groups for choice in group.choices())
+    return [choice for choice in every if choice.count <= min(able[name] for name in choice.groups)]
 
 
 def within(group: Group, probed: Mapping[Configuration, Samples], budget_ns: float) -> int:
@@ -309,18 +406,6 @@ def within(group: Group, probed: Mapping[Configuration, Samples], budget_ns: flo
             break
         count += 1
     return count
-
-
-def _sample(known: _Knowledge, count: int, measures: Measures) -> None:
-    """Tightens the bounds of all the group's choices that are not measured."""
-    taken = measures.sample(known.group, count)
-    for c, floor in zip(known.group.prefix(count), known.floors_ns, strict=False):
-        slower = (max(ns * SAMPLE_MARGIN, floor) for ns in taken[c])
-        known.sampled[c] = tuple(max(round(ns), 1) for ns in fastest(slower, floor))
-    for other, bounded in known.bounds.items():
-        level = Level.SAMPLED if other <= count else bounded.level
-        if Level.PROBED <= bounded.level < Level.MEASURED and bounded.capacity_rps > 0:
-            known.bounds[other] = _lower(bounded, _bound(known, other, level, measures))
 
 
 def fastest(samples: Iterable[float], floor: float) -> tuple[float, ...]:
@@ -341,25 +426,6 @@ def _lower(before: Bounded, now: Bounded) -> Bounded:
         capacity_rps=min(before.capacity_rps, now.capacity_rps),
         packed_rps=min(before.packed_rps, now.packed_rps),
     )
-
-
-def _measure(known: _Knowledge, count: int, level: Level, measures: Measures) -> None:
-    taken = measures.full(known.group, count, level is Level.CONFIRMED)
-    prefix = known.group.prefix(count)
-    ends = measures.capacity_rps({c.batch_size: taken[c] for c in prefix}, prefix[-1].batch_size)
-    known.bounds[count] = Bounded(Choice(known.group.name, count), level, *ends)
-
-
-def _bound(known: _Knowledge, count: int, level: Level, measures: Measures) -> Bounded:
-    """By the sample where there is one, else by the floor; ``inf`` where there is none."""
-    prefix = known.group.prefix(count)
-    service = {
-        c.batch_size: known.sampled.get(c) or (max(round(floor), 1),)
-        for c, floor in zip(prefix, known.floors_ns, strict=False)
-    }
-    unknown = known.floors_ns[0] <= 0
-    most = (inf, inf) if unknown else measures.most_rps(service, prefix[-1].batch_size)
-    return Bounded(Choice(known.group.name, count), level, *most)
 
 
 def _rising(values: Iterable[float]) -> list[float]:

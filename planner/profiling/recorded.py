@@ -20,15 +20,20 @@ class Recorded:
         self._needed = samples_for(percentile)
 
     def probe(self, group: Group, budget_ns: float = inf) -> Mapping[Configuration, Samples]:
-        return {c: self._of(c).samples_ns[:PROBE_ITERATIONS] for c in group.configurations}
+        return {c: self._first_of(c, PROBE_ITERATIONS) for c in group.configurations}
 
     def sample(self, group: Group, count: int) -> Mapping[Configuration, Samples]:
         few = max(self._needed // SAMPLE_SHARE, PROBE_ITERATIONS)
-        return {c: self._of(c).samples_ns[:few] for c in group.prefix(count)}
+        return {c: self._first_of(c, few) for c in group.prefix(count)}
 
     def full(self, group: Group, count: int, again: bool) -> Mapping[Configuration, Samples]:
         """The samples there are; fresh ones cannot be had where the device is not."""
-        return {c: self._of(c).judged_ns for c in group.prefix(count)}
+        profiles = {c: self._of(c) for c in group.prefix(count)}
+        return {c: profile.in_service(profile.judged_ns) for c, profile in profiles.items()}
+
+    def _first_of(self, configuration: Configuration, count: int) -> Samples:
+        profile = self._of(configuration)
+        return profile.in_service(profile.samples_ns[:count])
 
     def _of(self, configuration: Configuration) -> Profile:
         profile = self.profiles[configuration]

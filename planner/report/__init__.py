@@ -1,16 +1,29 @@
-"""A plan's files: plan.json and the engines with their manifest."""
+"""A plan's files: plan.json and the engines with their manifest; and what is told of it."""
 
 from planner.report.engines import ENGINES_FOLDER, Deployed, Engine, read_engines, write_engines
+from planner.report.explanation_json import dump_explanation, explanation_schema
 from planner.report.from_plan import to_report
-from planner.report.plan_json import EnginePart, PlanReport, dump, json_schema, read_report
+from planner.report.plan_json import (
+    PLAN_JSON,
+    EnginePart,
+    FilesPart,
+    PlanReport,
+    dump,
+    json_schema,
+    read_report,
+)
 
 __all__ = [
     "ENGINES_FOLDER",
+    "PLAN_JSON",
     "Deployed",
     "Engine",
     "EnginePart",
+    "FilesPart",
     "PlanReport",
     "dump",
+    "dump_explanation",
+    "explanation_schema",
     "json_schema",
     "read_engines",
     "read_report",

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
+from statistics import fmean, pstdev
 
 from planner.domain.offer import Offer
 from planner.domain.plan import DataDigest, Judgement, Margin, Plan, Planned, Serving, replica_rates
 from planner.domain.problem import Period, Placement, Solution
 from planner.domain.profile import Environment, Profile
 from planner.domain.quality import AccuracyFloor
-from planner.domain.workload import Slo
+from planner.domain.workload import Arrivals, Slo
 from planner.errors import SupportError
 from planner.report import plan_json as parts
 from planner.units import HOURS_PER_MONTH, NS_PER_MS, usd_per_million_requests
 
 
-def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
+def to_report(plan: Plan, engines: list[parts.EnginePart], files: parts.FilesPart) -> parts.PlanReport:
     workloads = {planned.workload.name: planned.workload for planned in plan.services}
     fleet = _fleet(plan.solution, plan, plan.margins)
     return parts.PlanReport(
         planner_version=plan.planner_version,
         created_at=plan.created_at,
         inputs=parts.InputsPart(plan_yaml_sha256=plan.spec_sha256, catalog_sha256=plan.catalog_sha256),
+        files=files,
         environment=_environment(plan.environment, plan.device.name, plan.device_note)
         if plan.environment and plan.device
         else None,
@@ -40,10 +43,13 @@ def to_report(plan: Plan, engines: list[parts.EnginePart]) -> parts.PlanReport:
         periods=[parts.PeriodPart(name=period.name, hours=period.hours) for period in plan.periods],
         objective=plan.objective,  # type: ignore[arg-type]
         fleet=fleet,
+        kept=plan.solution.kept,
         proof=parts.ProofPart(
             solver=plan.solution.solver,
             bound_usd_per_hour=plan.solution.bound_usd_per_hour,
             gap=plan.solution.gap,
+            amount=plan.solution.amount,
+            amount_bound=plan.solution.amount_bound,
             proven=plan.solution.proven,
             solve_seconds=plan.solution.solve_seconds,
         ),
@@ -86,6 +92,9 @@ def _workload(planned: Planned, periods: tuple[Period, ...]) -> parts.WorkloadPa
         ),
         redundancy=workload.redundancy,  # type: ignore[arg-type]
         max_spot_share=workload.max_spot_share,
+        arrivals=_arrivals(workload.arrivals),
+        capacity=workload.capacity,  # type: ignore[arg-type]
+        classes=[parts.RequestClassPart(name=c.name, share=c.share) for c in workload.classes],
         model=parts.ModelPart(path=model.path.name, sha256=model.sha256, size_bytes=model.size_bytes)
         if model
         else None,
@@ -97,6 +106,16 @@ def _workload(planned: Planned, periods: tuple[Period, ...]) -> parts.WorkloadPa
         if imported
         else None,
     )
+
+
+def _arrivals(arrivals: Arrivals) -> parts.ArrivalsPart | None:
+    if arrivals.poisson:
+        return None
+    trace = arrivals.trace
+    if not trace:
+        return parts.ArrivalsPart(kind="gamma", cv=arrivals.cv, requests=None)
+    gaps = [after - before for before, after in pairwise(trace)]
+    return parts.ArrivalsPart(kind="trace", cv=pstdev(gaps) / fmean(gaps), requests=len(trace))
 
 
 def _data(data: DataDigest | None) -> parts.DataPart | None:
@@ -163,6 +182,7 @@ def _known(value: float) -> float | None:
 
 def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
     candidate = serving.candidate
+    classes = serving.profile_classes or ("",) * len(serving.profiles)
     return parts.CandidatePart(
         id=candidate.id,
         workload=candidate.workload,
@@ -173,6 +193,10 @@ def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
         max_batch_size=candidate.max_batch_size,
         side_by_side=candidate.side_by_side,
         memory_bytes=candidate.memory_bytes or None,
+        instances=candidate.instances,
+        queue_delay_ms=candidate.queue_delay_ns / NS_PER_MS,
+        classes=dict(candidate.classes),
+        mixing=candidate.mixing,  # type: ignore[arg-type]
         capacity_rps=serving.capacity_rps,
         capacity_low_rps=serving.capacity_low_rps,
         capacity_high_rps=serving.capacity_high_rps,
@@ -182,13 +206,19 @@ def _candidate(serving: Serving, percentile: float) -> parts.CandidatePart:
         mean_batch_size=serving.mean_batch_size,
         truncated_mass=serving.truncated_mass,
         lattice_step_ms=serving.lattice_step_ns / NS_PER_MS,
-        profiles=[profile_part(profile, percentile) for profile in serving.profiles],
+        profiles=[
+            profile_part(profile, percentile, name)
+            for profile, name in zip(serving.profiles, classes, strict=True)
+        ],
     )
 
 
-def profile_part(profile: Profile, percentile: float) -> parts.ProfilePart:
+def profile_part(profile: Profile, percentile: float, request_class: str = "") -> parts.ProfilePart:
     return parts.ProfilePart(
         batch_size=profile.configuration.batch_size,
+        request_class=request_class,
+        device=profile.configuration.device,
+        environment=profile.environment.id,
         source=profile.source,
         samples=profile.samples,
         mean_ms=_if_published(profile.mean_ns),
@@ -201,6 +231,7 @@ def profile_part(profile: Profile, percentile: float) -> parts.ProfilePart:
         cpu_joules_per_request=profile.cpu_joules_per_request,
         gpu_joules_per_request=profile.gpu_joules_per_request,
         taken_at=profile.taken_at,
+        calibration=profile.calibration,
     )
 
 
@@ -289,6 +320,7 @@ def _placement(placement: Placement, plan: Plan, margins: tuple[Margin, ...]) ->
                 replica_rps=replica_rps,
                 predicted_sojourn_ms=margin.sojourn_ns / NS_PER_MS,
                 slo_margin_ms=(margin.budget_ns - margin.sojourn_ns) / NS_PER_MS,
+                classes={name: rate for i, name, rate in placement.class_flow_rps if i == candidate_id},
             )
         )
     return parts.PlacementPart(

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from planner.errors import StoreError
 
 # 3: several workloads and periods, commitments; profiles of several devices (taken_in); engines with device,
-#    status and how to build; of profiles drift, throttled and joules per request
+#    status and how to build; of profiles drift, throttled and joules per request; the problem's file; kept
 # 2: accuracies and engines of each backend; imported profiles and declared accuracies, with their sources
 # 1: first format
-REPORT_SCHEMA = 3
+REPORT_SCHEMA = 4
+PLAN_JSON = "plan.json"
 
 
 class _Part(BaseModel):
@@ -43,6 +44,14 @@ class ImportedPart(_Part):
 class InputsPart(_Part):
     plan_yaml_sha256: str
     catalog_sha256: str
+
+
+class FilesPart(_Part):
+    """What the plan can be explained and solved again by; paths are relative to plan.json."""
+
+    plan_yaml: str
+    problem: str = Field(description="What the solver saw, with every candidate that was measured.")
+    problem_sha256: str
 
 
 class ModelPart(_Part):
@@ -97,6 +106,21 @@ class PeriodPart(_Part):
     hours: float
 
 
+class ArrivalsPart(_Part):
+    """Arrivals other than Poisson."""
+
+    kind: Literal["gamma", "trace"]
+    cv: float = Field(description="Of the times between requests: standard deviation over mean.")
+    requests: int | None = Field(description="Of the trace; null where there is none.")
+
+
+class RequestClassPart(_Part):
+    """Requests of one size."""
+
+    name: str
+    share: float
+
+
 class WorkloadPart(_Part):
     """Of imported profiles there are no model and no data."""
 
@@ -107,6 +131,19 @@ class WorkloadPart(_Part):
     floor: FloorPart
     redundancy: Literal["none", "instance", "zone"]
     max_spot_share: float
+    arrivals: ArrivalsPart | None = Field(
+        None, exclude_if=lambda given: given is None, description="Left out where they are Poisson."
+    )
+    capacity: Literal["queueing", "saturated"] = Field(
+        "queueing",
+        exclude_if=lambda kind: kind == "queueing",
+        description="saturated: queues are ignored; queueing is left out.",
+    )
+    classes: list[RequestClassPart] = Field(
+        [],
+        exclude_if=lambda classes: not classes,
+        description="From the smallest requests to the largest; left out where all are alike.",
+    )
     model: ModelPart | None
     calibration: DataPart | None
     evaluation: DataPart | None
@@ -141,6 +178,13 @@ class VariantPart(_Part):
 
 class ProfilePart(_Part):
     batch_size: int
+    request_class: str = Field(
+        "",
+        exclude_if=lambda name: not name,
+        description="Whose requests were timed; left out where all are alike.",
+    )
+    device: str = Field(description="As the profile calls it.")
+    environment: str = Field(description="The id of what it was taken in.")
     source: str = Field(description="Of an imported profile; empty: measured by the planner.")
     samples: int | None = Field(description="Null where only percentiles were published.")
     mean_ms: float | None = Field(description="Null, as p50_ms, where it was not published.")
@@ -159,6 +203,11 @@ class ProfilePart(_Part):
     )
     gpu_joules_per_request: float | None
     taken_at: str
+    calibration: float = Field(
+        1.0,
+        exclude_if=lambda factor: factor == 1.0,
+        description="The plan takes its times so many times as long, as they were in service; 1 is left out.",
+    )
 
 
 class CandidatePart(_Part):
@@ -171,6 +220,27 @@ class CandidatePart(_Part):
     max_batch_size: int
     side_by_side: int
     memory_bytes: int | None = Field(description="Null where imported profiles do not say.")
+    instances: int = Field(
+        1,
+        exclude_if=lambda n: n == 1,
+        description="Of the engine, that share the replica's queue and threads; 1 is left out.",
+    )
+    queue_delay_ms: float = Field(
+        0.0,
+        exclude_if=lambda ms: ms == 0,
+        description="How long a request may wait for a fuller batch; 0 is left out.",
+    )
+    classes: dict[str, float] = Field(
+        {},
+        exclude_if=lambda classes: not classes,
+        description="Of each class that it serves, what it may get of the rate that is planned with; left "
+        "out where all requests are alike.",
+    )
+    mixing: Literal["each", "time"] = Field(
+        "each",
+        exclude_if=lambda how: how == "each",
+        description="time: classes are served by turns, their loads add up; each is left out.",
+    )
     capacity_rps: float = Field(description="One replica, before headroom.")
     capacity_low_rps: float = Field(description="Lower end of its interval (one-sided 95 %): planned with.")
     capacity_high_rps: float = Field(description="Upper end (one-sided 95 %).")
@@ -217,6 +287,11 @@ class TrafficPart(_Part):
     replica_rps: float
     predicted_sojourn_ms: float
     slo_margin_ms: float = Field(description="Budget less the predicted percentile, queueing included.")
+    classes: dict[str, float] = Field(
+        {},
+        exclude_if=lambda classes: not classes,
+        description="The rate of each class that goes here; left out where all requests are alike.",
+    )
 
 
 class PlacementPart(_Part):
@@ -253,6 +328,8 @@ class ProofPart(_Part):
     solver: str
     bound_usd_per_hour: float
     gap: float
+    amount: float | None = Field(description="Of the objective, where that is not USD per hour.")
+    amount_bound: float | None
     proven: bool
     solve_seconds: float
 
@@ -285,16 +362,18 @@ class EnginePart(_Part):
 class PlanReport(_Part):
     """A plan, and all that it rests on."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     planner_version: str
     created_at: str
     inputs: InputsPart
+    files: FilesPart
     environment: EnvironmentPart | None = Field(description="Null where nothing was measured, but imported.")
     taken_in: list[TakenInPart] = Field(description="Of profiles of other devices than this machine's CPU.")
     workloads: list[WorkloadPart]
     periods: list[PeriodPart] = Field(description="Empty: one, that never ends.")
     objective: Literal["usd", "energy", "carbon", "accuracy", "latency"]
     fleet: FleetPart
+    kept: bool = Field(description="The present plan: a better one saves no more than was asked for.")
     proof: ProofPart
     baseline: BaselinePart
     runner_up: RunnerUpPart

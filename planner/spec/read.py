@@ -10,12 +10,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from planner.domain.problem import ANY_INSTANCE, ANY_ZONE, NO_LOSS, Period, Quota
+from planner.domain.problem import ANY_INSTANCE, ANY_ZONE, NO_LOSS, Period, Quota, RequestClass
 from planner.domain.quality import AccuracyFloor, DeclaredAccuracy
-from planner.domain.workload import FleetLimits, Slo, Workload
+from planner.domain.workload import POISSON, Arrivals, Batching, FleetLimits, Slo, Workload
 from planner.errors import SpecError
+from planner.spec.blocks import merged
 from planner.spec.lines import Lines, first_error
 from planner.spec.sections import (
+    ArrivalsSection,
     FleetFile,
     FleetSection,
     PlanFile,
@@ -23,7 +25,7 @@ from planner.spec.sections import (
     ServiceSection,
     WorkloadSection,
 )
-from planner.spec.trace import hourly_rates
+from planner.spec.trace import hourly_rates, mean_gap_times
 from planner.spec.values import Entrant, Fleet, Imported, Spec
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -69,6 +71,9 @@ def _fleet(path: Path, sha256: str, file: PlanFile | FleetFile, output: Path | N
     limits = _limits(file.fleet)
     rates = [_rates(path, base, section.workload) for section in sections]
     periods = _periods(path, file.fleet, rates)
+    if file.fleet.max_periods is not None and len(periods) > file.fleet.max_periods:
+        periods, merging = merged([by_hour for by_hour in rates if by_hour], file.fleet.max_periods)
+        rates = [merging.pop(0) if by_hour else by_hour for by_hour in rates]
     services = tuple(
         Spec(
             path=path.resolve(),
@@ -76,7 +81,7 @@ def _fleet(path: Path, sha256: str, file: PlanFile | FleetFile, output: Path | N
             sha256=sha256,
             entrants=_entrants(path, base, section),
             random_samples=section.data.samples,
-            workload=_workload(section, by_period, periods),
+            workload=_workload(path, base, section, by_period, periods),
             recipes=None if section.recipes == "auto" else tuple(dict.fromkeys(section.recipes)),
             backends=tuple(dict.fromkeys(section.backends)),
             batch_sizes=tuple(sorted(set(section.batch_sizes))),
@@ -87,6 +92,9 @@ def _fleet(path: Path, sha256: str, file: PlanFile | FleetFile, output: Path | N
             output=folder / _name(section) if several else folder,
             profiles=inside,
             imported=_imported(section),
+            class_dimensions=tuple(
+                (c.name, tuple(c.dimensions.items())) for c in section.workload.classes if c.dimensions
+            ),
         )
         for section, by_period in zip(sections, rates, strict=True)
     )
@@ -167,7 +175,9 @@ def _periods(path: Path, fleet: FleetSection, rates: list[dict[str, float]]) -> 
     return named
 
 
-def _workload(section: ServiceSection, rates: dict[str, float], periods: dict[str, float]) -> Workload:
+def _workload(
+    path: Path, base: Path, section: ServiceSection, rates: dict[str, float], periods: dict[str, float]
+) -> Workload:
     asked, accuracy = section.workload, section.accuracy
     by_period = tuple(rates[name] for name in periods) if rates else ()
     return Workload(
@@ -179,7 +189,24 @@ def _workload(section: ServiceSection, rates: dict[str, float], periods: dict[st
         redundancy=_REDUNDANCY[asked.redundancy],
         max_spot_share=asked.max_spot_share,
         floor_on_average=accuracy.per == "average",
+        arrivals=_arrivals(path, base, asked),
+        batching=Batching(
+            tuple(sorted(set(section.batching.queue_delays))), tuple(sorted(set(section.batching.instances)))
+        ),
+        capacity=asked.capacity,
+        classes=tuple(RequestClass(c.name, c.share) for c in asked.classes),
     )
+
+
+def _arrivals(path: Path, base: Path, asked: WorkloadSection) -> Arrivals:
+    if isinstance(asked.arrivals, ArrivalsSection):
+        return Arrivals(cv=asked.arrivals.cv)
+    if asked.arrivals == "poisson" or asked.trace is None:
+        return POISSON
+    try:
+        return Arrivals(trace=mean_gap_times(base / asked.trace))
+    except SpecError as error:
+        raise SpecError(f"{path}: workload.arrivals: {error}") from None
 
 
 _REDUNDANCY = {"none": NO_LOSS, "n+1": ANY_INSTANCE, "zone": ANY_ZONE}
@@ -211,7 +238,14 @@ def _imported(file: ServiceSection) -> Imported | None:
         return None
     declared = (DeclaredAccuracy(v, given.value, given.source) for v, given in file.accuracy.declared.items())
     section = file.imported
-    return Imported(section.profiles, section.model, tuple(section.sold_as.items()), tuple(declared))
+    models = ((c.name, c.imported_model) for c in file.workload.classes)
+    return Imported(
+        section.profiles,
+        section.model,
+        tuple(section.sold_as.items()),
+        tuple(declared),
+        tuple((name, model) for name, model in models if model),
+    )
 
 
 def _entrants(path: Path, base: Path, file: ServiceSection) -> tuple[Entrant, ...]:

@@ -6,9 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from planner.domain.problem import MIX_TOLERANCE
 from planner.units import parse_duration_ns, parse_share
 
 RANDOM_DATA = "random"
+MAX_CLASSES = 4
+"""Each set of them is a candidate of its own: 15 for each engine and batch size."""
 
 
 def _duration(value: object) -> int:
@@ -117,6 +120,30 @@ class SloSection(_Section):
         return self
 
 
+class ArrivalsSection(_Section):
+    """Gamma distributed times between requests."""
+
+    cv: float = Field(
+        gt=0,
+        le=10,
+        description="Their standard deviation over their mean: 1 is Poisson, more is burstier. Of all "
+        "requests of the workload; each replica gets a random part of them.",
+    )
+
+
+class ClassSection(_Section):
+    """Requests of one size."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    share: Share = Field(gt=0, le=1, description="Its part of the requests; all parts add up to 1.")
+    dimensions: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="Sizes of dynamic dimensions, in place of those that hold for all requests."
+    )
+    imported_model: str | None = Field(
+        None, description="With imported profiles, in place of dimensions: the model whose profiles it has."
+    )
+
+
 class WorkloadSection(_Section):
     """What arrives, and what is asked of the answers."""
 
@@ -133,6 +160,20 @@ class WorkloadSection(_Section):
         "which the mean rate of each hour of the day is derived; the hours become the fleet's periods.",
     )
     scale: float = Field(1.0, gt=0, allow_inf_nan=False, description="Multiplies the rates of the trace.")
+    arrivals: Literal["poisson", "trace"] | ArrivalsSection = Field(
+        "poisson", description="How irregularly requests come: trace: as those of workload.trace do."
+    )
+    capacity: Literal["queueing", "saturated"] = Field(
+        "queueing",
+        description="Of a replica; saturated: its throughput in batches within the latency, as tools have it "
+        "that ignore queues.",
+    )
+    classes: list[ClassSection] = Field(
+        [],
+        max_length=MAX_CLASSES,
+        description="Where requests differ in size: from the smallest to the largest. A plan may send them "
+        "to different offers; a replica that serves several pads a batch to its largest request.",
+    )
     slo: SloSection
     redundancy: Literal["none", "n+1", "zone"] = Field(
         "none",
@@ -151,8 +192,15 @@ class WorkloadSection(_Section):
             )
         if self.rates_rps and not max(self.rates_rps.values()) > 0:
             raise ValueError("rates_rps: expected a rate above 0 in one of the periods")
+        if len({c.name for c in self.classes}) < len(self.classes):
+            raise ValueError("classes: two have the same name")
+        if self.classes and abs(sum(c.share for c in self.classes) - 1) > MIX_TOLERANCE:
+            total = sum(c.share for c in self.classes)
+            raise ValueError(f"classes: the shares must add up to 100%, got {total:.6%}")
         if self.scale != 1.0 and self.trace is None:
             raise ValueError("scale: belongs to a trace")
+        if self.arrivals == "trace" and self.trace is None:
+            raise ValueError("arrivals: trace: there is none; give workload.trace, or arrivals: {cv: 2}")
         return self
 
 
@@ -201,6 +249,12 @@ class FleetSection(_Section):
     periods: list[PeriodSection] = Field(
         [], description="Parts of a day or week, each with rates of its own."
     )
+    max_periods: int | None = Field(
+        None,
+        ge=1,
+        description="Neighbouring hours of traces go together in at most so many periods, each planned for "
+        "at its highest rates.",
+    )
     objective: Literal["usd", "energy", "carbon", "accuracy", "latency"] = Field(
         "usd", description="What is least, or best; accuracy and latency within the budget."
     )
@@ -220,7 +274,20 @@ class FleetSection(_Section):
         names = [period.name for period in self.periods]
         if len(set(names)) < len(names):
             raise ValueError("periods: two have the same name")
+        if self.max_periods is not None and self.periods:
+            raise ValueError("max_periods: is for the hours of traces; leave it out beside periods")
         return self
+
+
+class BatchingSection(_Section):
+    """What is considered of a replica besides its largest batch size; the plan chooses."""
+
+    queue_delays: list[Duration] = Field(
+        [0], min_length=1, description="How long a request may wait for a fuller batch, such as 2ms."
+    )
+    instances: list[Annotated[int, Field(ge=1, le=64)]] = Field(
+        [1], min_length=1, description="How many instances of the engine share a replica's queue."
+    )
 
 
 class ServedSection(_Section):
@@ -246,8 +313,9 @@ class ServedSection(_Section):
     )
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 2, 4, 8], min_length=1)
     threads: Literal["auto"] | list[Annotated[int, Field(ge=1)]] = Field(
-        "auto", description="Threads of one replica; auto: powers of two up to this machine's cores."
+        "auto", description="Threads of one instance; auto: powers of two up to this machine's cores."
     )
+    batching: BatchingSection = Field(default_factory=lambda: BatchingSection.model_validate({}))
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -278,6 +346,24 @@ class ServiceSection(ServedSection):
     """One of several workloads, with what serves it."""
 
     workload: WorkloadSection
+
+    @model_validator(mode="after")
+    def _sizes_of_classes(self) -> Self:
+        asked, not_asked = ("dimensions", "imported_model")[:: 1 if self.imported is None else -1]
+        for of in self.workload.classes:
+            if not getattr(of, asked):
+                raise ValueError(f"workload.classes: {of.name}: {asked}: missing; it tells the class's size")
+            if getattr(of, not_asked):
+                why = (
+                    "is for imported profiles" if self.imported is None else "are those of its imported_model"
+                )
+                raise ValueError(f"workload.classes: {of.name}: {not_asked} {why}; leave it out")
+        models = [of.imported_model for of in self.workload.classes if of.imported_model]
+        if len(set(models)) < len(models):
+            raise ValueError("workload.classes: two have the same imported_model; each is of its own size")
+        if self.workload.classes and self.imported is not None and self.imported.model is not None:
+            raise ValueError("imported.model: not together with workload.classes, which name one each")
+        return self
 
 
 class PlanFile(ServiceSection):

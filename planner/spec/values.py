@@ -29,6 +29,8 @@ class Imported:
     model: str | None
     sold_as: tuple[tuple[str, str], ...]
     declared: tuple[DeclaredAccuracy, ...]
+    class_models: tuple[tuple[str, str], ...] = ()
+    """In place of ``model``: by class of requests, which model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Spec:
     output: Path
     profiles: Path
     imported: Imported | None = None
+    class_dimensions: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    """By class of requests, in the workload's order: in place of what an entrant's dimensions say."""
 
 
 @dataclass(frozen=True, slots=True)

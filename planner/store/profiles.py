@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from planner.domain.conditions import NOT_TOLD, Conditions, Range
 from planner.domain.profile import Configuration, Environment, Profile
 from planner.domain.published import Published
 from planner.errors import StoreError
+from planner.store.calibrations import Calibration, Key, key_of, read_calibrations
 from planner.store.files import replace_text, writable_folder
 from planner.store.names import in_path
 
@@ -36,7 +38,11 @@ class ProfileStore:
     def find(self, configuration: Configuration, environment: Environment) -> Profile | None:
         """The profile of exactly this configuration in exactly this environment, or None."""
         path = self.path_of(configuration, environment)
-        return read_profile(path) if path.exists() else None
+        return self.calibrated(read_profile(path)) if path.exists() else None
+
+    def calibrated(self, profile: Profile) -> Profile:
+        """With the factor that the store has for it (``calibrations``)."""
+        return _with(read_calibrations(self.folder), profile)
 
     def put(self, profile: Profile) -> Path:
         """Write ``profile``, in place of an older one of the same configuration and environment."""
@@ -47,15 +53,17 @@ class ProfileStore:
 
     def all(self) -> list[Profile]:
         """Every profile, in the order of the file names."""
-        return [read_profile(path) for path in self._files()]
+        known = read_calibrations(self.folder)
+        return [_with(known, read_profile(path)) for path in self._files()]
 
     def of_model(self, sha256: str) -> list[Profile]:
         """Those of one model, in the order of the file names; no other model's files are read."""
-        found = [read_profile(path) for path in self._files(_folder_of(sha256))]
+        known = read_calibrations(self.folder)
+        found = [_with(known, read_profile(path)) for path in self._files(_folder_of(sha256))]
         return [profile for profile in found if profile.configuration.model_sha256 == sha256]
 
     def each(self) -> Iterator[tuple[Path, Profile | StoreError]]:
-        """Every file with its profile, or with what is wrong with it."""
+        """Every file with its profile, uncalibrated, or with what is wrong with it."""
         for path in self._files():
             try:
                 yield path, read_profile(path)
@@ -83,6 +91,11 @@ class ProfileStore:
 
     def _files(self, model: str = "*") -> list[Path]:
         return sorted(path for path in self.folder.glob(f"{model}/*.json") if not path.name.startswith("."))
+
+
+def _with(known: Mapping[Key, Calibration], profile: Profile) -> Profile:
+    found = known.get(key_of(profile))
+    return profile if found is None else replace(profile, calibration=found.factor)
 
 
 def _folder_of(model_sha256: str) -> str:

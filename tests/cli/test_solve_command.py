@@ -114,8 +114,12 @@ def test_other_objectives_are_shown_in_their_unit(objective: str, path: Path) ->
         ({"candidates": [PROBLEM["candidates"][0] | {"capacity_rps": 0}]}, "a capacity of 0 rps"),
         ({"candidates": [PROBLEM["candidates"][0] | {"capacity_rps": float("inf")}]}, "must be finite"),
         ({"min_zones": 2}, "min_zones 2"),
-        ({"budget_usd_per_hour": 0.4}, "budget_usd_per_hour 0.4: no fleet within it meets all else; $1.3"),
-        ({"quotas": [{"name": "gpus", "at_most": 2, "unit": "devices"}]}, "quota gpus, at most 2 devices"),
+        ({"budget_usd_per_hour": 0.4}, "budget_usd_per_hour 1.3 ($1.3/h) would do"),
+        (
+            {"quotas": [{"name": "gpus", "at_most": 2, "unit": "devices"}]},
+            "quota gpus: at most 2 devices; quota gpus: at most 4 devices ($1.3/h) would do",
+        ),
+        ({"candidates": [PROBLEM["candidates"][0] | {"capacity_rps": float("nan")}]}, "must be finite"),
         ({"max_instances_per_offer": 1}, "max_instances_per_offer 1"),
     ],
 )

@@ -23,7 +23,7 @@ from planner.domain.quality import AccuracyFloor, Quality
 from planner.domain.variant import Variant
 from planner.domain.workload import FleetLimits, Slo, Workload
 from planner.optimize import baseline, runner_up, solve
-from planner.report import EnginePart, PlanReport, dump, to_report
+from planner.report import EnginePart, FilesPart, PlanReport, dump, to_report
 from planner.units import NS_PER_MS
 
 GOLDEN = Path(__file__).parent
@@ -141,6 +141,8 @@ def make_plan() -> Plan:
         rejections=(*refused, Rejection("fleet", "L4", "66 offers: no profile on this device")),
         offers_considered=2,
         offers=problem.offers,
+        problem=problem,
+        unmeasured=(),
         solution=solution,
         margins=tuple(margins.values()),
         baseline=fp32,
@@ -164,7 +166,8 @@ def report() -> PlanReport:
         status="measured",
         build="",
     )
-    return to_report(make_plan(), [engine])
+    files = FilesPart(plan_yaml="../plan.yaml", problem="problem.json", problem_sha256="p" * 64)
+    return to_report(make_plan(), [engine], files)
 
 
 def compare(name: str, text: str, request: pytest.FixtureRequest) -> None:

@@ -94,8 +94,8 @@ def _too_little(m: Market, master: Master, late: bool) -> InfeasibleError:
         return InfeasibleError("no plan was found within the time limit; allow more time")
     short = [m.workloads[w] for w in np.nonzero(master.values()[0] > 1e-7)[0]]
     duals = master.solve()[1]
-    names = [q.name for q, price in zip(m.problem.quotas, duals.quotas, strict=True) if price > _EPS]
-    limits = [f"quota {name}" for name in names[:3]]
+    names = [name for name, price in zip(m.quota_names, duals.quotas, strict=True) if price > _EPS]
+    limits = [f"quota {name}" for name in dict.fromkeys(names)][:3]
     if m.problem.max_instances_per_offer is not None:
         limits.append(f"max_instances_per_offer {m.problem.max_instances_per_offer}")
     who = f"workload {short[0]}" if len(short) == 1 else f"workload {short[0]} and {len(short) - 1} more"
@@ -112,6 +112,12 @@ def _add_cheaper(
     cost = np.array([sum(duals.goods[g] * c for g, c in cover) for cover in covers])
     cheaper = np.nonzero(cost < duals.serve * (1 - _EPS))[0]
     return new + master.add_covers([(int(w), covers[w]) for w in cheaper])
+
+
+def add_cheaper_covers(m: Market, master: Master) -> int:
+    """Adds covers that lower the cost of the master program as it is now; how many that are."""
+    duals = master.solve()[1]
+    return _add_cheaper(m, master, duals, [], cheapest_covers(m.rates, m.needs, duals.goods).covers)
 
 
 def no_instance_undercuts(m: Market, duals: Duals) -> tuple[Duals, list[tuple[int, Filling]]]:

@@ -4,8 +4,9 @@ them.
     z_w  =  minimise  sum_g cost_g m_g    subject to  sum_g a_wg m_g >= need_w,  m_g >= 0 integer
 
 Method: branch and bound, breadth first and for all workloads at once, one unit at a time in the order of
-cost per rate. What is left of a need costs at least its rate times the least cost per rate of the goods
-still allowed (the linear relaxation); filling it up with one good alone is a cover. A workload whose
+cost per rate, after as many of the first as any good enough cover holds. What is left of a need costs at
+least its rate times the least cost per rate of the goods still allowed (the linear relaxation); filling it
+up with one good alone is a cover. A workload whose
 branches become too many stops with the least bound among them, which is a lower bound on z_w all the same.
 """
 
@@ -57,13 +58,18 @@ def cheapest_covers(
     bounds = best.copy()
     open_ = np.full(len(needs), np.inf)
     w = np.arange(len(needs))
-    left, spent, start = needs.copy(), np.zeros(len(needs)), np.zeros(len(needs), dtype=np.int64)
+    sure = _sure_of_first(goods, needs, best)
+    left, spent = needs - sure * goods.rate[:, 0], sure * goods.cost[:, 0]
+    start = np.zeros(len(needs), dtype=np.int64)
+    last = (goods.rate > 0).sum(axis=1) - 1
     parents: list[Ints] = []
     chosen: list[Ints] = []
     # Of the best cover: the branch it ends in (level, position), the good that fills up, how many of it.
     ends = np.stack([np.full(len(needs), -1), w, made[0], made[1]], axis=1)
     while len(w):
         rest, total, bound, allowed = _branches(goods, w, left, spent, start)
+        # Filling up with the last good has been tried already.
+        allowed &= np.arange(allowed.shape[1])[None, :] < last[w][:, None]
         parent, item = np.nonzero(allowed & (bound < (best[w] * (1 - _NEGLIGIBLE))[:, None]))
         left, spent, bound = rest[parent, item], total[parent, item], bound[parent, item]
         w, start = w[parent], item
@@ -82,7 +88,8 @@ def cheapest_covers(
         parents.append(index)
         chosen.append(np.full(len(index), -1))
     bounds = np.minimum(best * (1 - _NEGLIGIBLE), open_)
-    return Priced(best, bounds, [_traced(goods, v, ends[v], parents, chosen) for v in range(len(needs))])
+    covers = [_traced(goods, v, ends[v], parents, chosen, int(sure[v])) for v in range(len(needs))]
+    return Priced(best, bounds, covers)
 
 
 def near_cheapest_covers(
@@ -96,8 +103,11 @@ def near_cheapest_covers(
     limit = _fill_up(goods, np.arange(len(needs)), needs)[0]
     limit = np.minimum(limit, cheapest_covers(rates, needs, costs).costs) + slack
     w = np.arange(len(needs))
-    left, spent, start = needs.copy(), np.zeros(len(needs)), np.zeros(len(needs), dtype=np.int64)
+    sure = _sure_of_first(goods, needs, limit)
+    left, spent = needs - sure * goods.rate[:, 0], sure * goods.cost[:, 0]
+    start = np.zeros(len(needs), dtype=np.int64)
     counts = np.zeros((len(needs), goods.good.shape[1]), dtype=np.int32)
+    counts[:, 0] = sure
     found_w, found_cost, found_counts = [], [], []
     while len(w):
         rest, total, bound, allowed = _branches(goods, w, left, spent, start)
@@ -149,21 +159,29 @@ def _first_of_each(group: Ints, value: Floats, most: int) -> Ints:
     return order[np.arange(len(order)) - starts < most]
 
 
-def _worth_considering(rates: Floats, needs: Floats, costs: Floats, slack: Floats | None = None) -> _Goods:
-    """Without goods that no cover as cheap as a known one (or by ``slack`` dearer) can hold.
-
-    Without slack, also without those that another one matches.
-    """
+def useful_goods(rates: Floats, needs: Floats, costs: Floats, slack: Floats | float) -> npt.NDArray[np.bool_]:
+    """(workloads, goods): without goods that make every cover dearer than a known one by more than
+    ``slack``."""
     useful = rates > 0
     rate = np.minimum(rates, needs[:, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(useful, costs[None, :] / rate, np.inf)
         units = np.ceil(needs[:, None] / rate * (1 - _ROUNDING))
         known = np.where(useful, units * costs[None, :], np.inf).min(axis=1)
-    least = ratio.min(axis=1)
-    with np.errstate(invalid="ignore"):
-        bound = costs[None, :] + (needs[:, None] - rate) * least[:, None]
-    useful &= bound <= (known + (0.0 if slack is None else slack))[:, None] * (1 + 1e-12)
+        bound = costs[None, :] + (needs[:, None] - rate) * ratio.min(axis=1)[:, None]
+    useful &= bound <= (known + slack)[:, None] * (1 + 1e-12)
+    return useful
+
+
+def _worth_considering(rates: Floats, needs: Floats, costs: Floats, slack: Floats | None = None) -> _Goods:
+    """Without goods that no cover as cheap as a known one (or by ``slack`` dearer) can hold.
+
+    Without slack, also without those that another one matches.
+    """
+    useful = useful_goods(rates, needs, costs, 0.0 if slack is None else slack)
+    rate = np.minimum(rates, needs[:, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(useful, costs[None, :] / rate, np.inf)
     if slack is None:
         useful &= _unmatched(useful, rate, costs)
     width = max(1, int(useful.sum(axis=1).max()))
@@ -187,6 +205,21 @@ def _unmatched(useful: npt.NDArray[np.bool_], rate: Floats, costs: Floats) -> np
     found = np.zeros_like(useful)
     np.put_along_axis(found, by_cost, better, axis=1)
     return found
+
+
+def _sure_of_first(goods: _Goods, needs: Floats, limits: Floats) -> Ints:
+    """How many of the first good every cover that costs less than its limit holds, less one.
+
+    What the others serve costs at least the second least cost per rate, which leaves that much for them.
+    """
+    if goods.ratio.shape[1] == 1:
+        others = np.zeros(len(needs))
+    else:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            dearer = goods.ratio[:, 1] - goods.ratio[:, 0]
+            others = np.where(dearer > 0, (limits - needs * goods.ratio[:, 0]) / dearer, np.inf)
+    count: Floats = np.floor((needs - others) / goods.rate[:, 0]) - 1
+    return np.maximum(count, 0).astype(np.int64)
 
 
 def _fill_up(goods: _Goods, w: Ints, left: Floats) -> tuple[Floats, Ints, Ints]:
@@ -219,11 +252,14 @@ def _complete(
     ends[w[better]] = np.stack([np.full(len(better), level), better, item[better], units[better]], axis=1)
 
 
-def _traced(goods: _Goods, w: int, end: Ints, parents: list[Ints], chosen: list[Ints]) -> Cover:
+def _traced(goods: _Goods, w: int, end: Ints, parents: list[Ints], chosen: list[Ints], sure: int) -> Cover:
     level, position, item, units = (int(x) for x in end)
     counts: dict[int, int] = {}
     if units:
         counts[int(goods.good[w, item])] = units
+    if level >= 0 and sure:
+        g = int(goods.good[w, 0])
+        counts[g] = counts.get(g, 0) + sure
     while level >= 0:
         i = int(chosen[level][position])
         if i >= 0:

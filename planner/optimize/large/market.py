@@ -29,6 +29,7 @@ import numpy.typing as npt
 from planner.domain.offer import Offer
 from planner.domain.problem import Candidate, Problem
 from planner.optimize.formulation import SHORTFALL
+from planner.optimize.large.quotas import limits_of
 from planner.optimize.packing import Item, Resources, how_many_fit, second_can_bind
 from planner.optimize.patterns import MayServe, anywhere, misfit, resources, usable_candidates
 
@@ -70,8 +71,8 @@ class Market:
     """``rates[w, g]`` is a_wg (0: no use), ``uses[w, g]`` who gets it; ``needs[w]`` the rate to serve.
 
     Goods are the slots, then the shapes. ``prices[o]`` in USD per hour, ``quota_use[q, o]`` what an instance
-    takes of a quota, ``quota_limits[q]``; ``most`` instances of one offer, or infinity. ``coarse`` tells
-    that memory was rounded.
+    takes of a limit set by quotas (``quotas.limits_of``), ``quota_limits[q]``; ``most`` instances of one
+    offer, or infinity. ``coarse`` tells that memory was rounded.
     """
 
     problem: Problem
@@ -85,6 +86,7 @@ class Market:
     uses: dict[tuple[int, int], Use]
     needs: Floats
     prices: Floats
+    quota_names: tuple[str, ...]
     quota_use: Floats
     quota_limits: Floats
     most: float
@@ -166,6 +168,7 @@ def market(problem: Problem, may_serve: MayServe = anywhere) -> Market:
     for (w, h), (rate, use) in whole.items():
         g = len(slots) + h
         rates[w, g], uses[w, g] = rate, use
+    capped = limits_of(problem.quotas, offers)
     return Market(
         problem=problem,
         workloads=workloads,
@@ -178,10 +181,11 @@ def market(problem: Problem, may_serve: MayServe = anywhere) -> Market:
         uses=uses,
         needs=np.array([rate_of[w] * (1 - _BUILT_SHORTFALL) for w in workloads]),
         prices=np.array([offer.usd_per_hour for offer in offers]),
-        quota_use=np.array(
-            [[q.counts(o) if q.selects(o) else 0.0 for o in offers] for q in problem.quotas]
-        ).reshape(len(problem.quotas), len(offers)),
-        quota_limits=np.array([q.at_most for q in problem.quotas], dtype=float),
+        quota_names=tuple(limit.name for limit in capped),
+        quota_use=np.array([limit.uses for limit in capped], dtype=np.float64).reshape(
+            len(capped), len(offers)
+        ),
+        quota_limits=np.array([limit.at_most for limit in capped], dtype=float),
         most=math.inf if problem.max_instances_per_offer is None else problem.max_instances_per_offer,
         coarse=coarse,
     )

@@ -20,6 +20,7 @@ solved some thirty times with a thousand columns more each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,24 +133,33 @@ class Master:
     def bound_instances(self, offer: int, least: float, most: float) -> None:
         self._highs.changeColBounds(self.instances + offer, float(least), float(most))
 
-    def fix_cover(self, i: int) -> None:
-        """Of its workload, from now on cover ``columns.covers[i]`` and no other."""
-        self._highs.changeColBounds(self._covers[i], 1.0, 1.0)
+    def bound_cover(self, i: int, least: float) -> None:
+        """``least``: 1 to serve a workload by ``columns.covers[i]`` and nothing else, 0 to leave it open."""
+        self._highs.changeColBounds(self._covers[i], float(least), highspy.kHighsInf)
 
     def solve(self) -> tuple[float, Duals]:
         """The least cost over the columns known, and the prices that go with it."""
-        self._highs.run()
-        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        cost = self.cost()
+        if not math.isfinite(cost):
             raise PlannerError(
-                f"HiGHS stopped with {self._highs.getModelStatus()} on a program that has an optimum"
+                "no part of the program serves its workloads, though serving nothing is allowed"
             )
         row = np.array(self._highs.getSolution().row_dual)
-        cost = float(self._highs.getInfo().objective_function_value)
         return cost, Duals(
             np.maximum(row[: self._goods], 0),
             np.maximum(row[self._goods : self._quotas], 0),
             np.maximum(-row[self._quotas :], 0),
         )
+
+    def cost(self) -> float:
+        """The least cost; infinity where instances and covers that are fixed do not go together."""
+        self._highs.run()
+        status = self._highs.getModelStatus()
+        if status == highspy.HighsModelStatus.kInfeasible:
+            return math.inf
+        if status != highspy.HighsModelStatus.kOptimal:
+            raise PlannerError(f"HiGHS stopped with {status} on a program that has an optimum")
+        return float(self._highs.getInfo().objective_function_value)
 
     def values(self) -> tuple[Floats, Floats, Floats]:
         """``short_w``, ``n_o`` and ``x`` of the last solution."""

@@ -13,7 +13,6 @@ from planner.errors import InfeasibleError
 from planner.optimize.diagnosis import check_serveable
 from planner.optimize.large.bound import relax
 from planner.optimize.large.dive import dive, enrich
-from planner.optimize.large.fit import Fit
 from planner.optimize.large.improve import Improver
 from planner.optimize.large.market import Market, market
 from planner.optimize.large.place import place
@@ -21,9 +20,9 @@ from planner.optimize.large.purchase import Buyer, Purchase
 from planner.optimize.patterns import MayServe, anywhere
 
 # The master program is solved until it is so close to its bound.
-_RELAXED = 1e-4
+_RELAXED = 3e-5
 # No better fleet is looked for once the gap is that small.
-_ENOUGH = 5e-4
+_ENOUGH = 8e-4
 _CLOSED = Fraction(1, 10**6)
 
 
@@ -51,11 +50,11 @@ def solve_large(problem: Problem, time_limit_s: float = 60.0, *, may_serve: MayS
     """A fleet close to the cheapest, and how close: ``proven`` only where the bound is reached.
 
     The program is decomposed by workloads and by instances (``master``), its relaxation solved by column
-    generation (``bound``), whole instances found by diving (``dive``), one cover for each workload by local
-    search (``fit``), what they need is bought and packed (``purchase``), and all of it bettered piece by
-    piece (``improve``). The same problem gives the same fleet, unless time runs out. Raises InfeasibleError
-    where quotas and limits leave no fleet, where none was found, or where a workload cannot be served at
-    all; InfeasibleError too for what is not supported (``unsupported`` tells before).
+    generation (``bound``), one cover for each workload found by diving (``dive``), what these need is bought
+    and packed (``purchase``), and all of it bettered (``improve``), where workloads are few in one program
+    (``direct``) that may close the gap. The same problem gives the same fleet, unless time runs out.
+    Raises InfeasibleError where quotas and limits leave no fleet, where none was found, or where a workload
+    cannot be served at all; InfeasibleError too for what is not supported (``unsupported`` tells before).
     """
     start = perf_counter()
     deadline = start + time_limit_s
@@ -96,16 +95,13 @@ def _fleet(m: Market, start: float, deadline: float) -> tuple[Purchase, float]:
     master = relaxed.master
     _, duals = master.solve()
     enrich(m, master, duals)
-    instances = dive(m, master, start + 0.7 * (deadline - start))
-    shares = master.values()[2]
-    fit = Fit(m, master, duals.goods)
+    covers = dive(m, master, duals.goods, start + 0.8 * (deadline - start))
     buyer = Buyer(m, master.columns)
-    covers = fit.choose(shares, instances)
     bought = buyer.buy(covers, deadline)
     if bought is None:
         raise InfeasibleError(
             "no fleet of whole instances was found within the quotas and limits; raise them or the time limit"
         )
-    improver = Improver(m, master.columns, duals, buyer)
-    bought, _ = improver.improve((bought, covers), relaxed.bound / (1 - _ENOUGH), deadline)
-    return bought, relaxed.bound
+    improver = Improver(m, relaxed, buyer)
+    (bought, _), bound = improver.improve((bought, covers), relaxed.bound / (1 - _ENOUGH), deadline)
+    return bought, bound

@@ -221,3 +221,11 @@ def test_wrong_arguments_are_named():
         capacity(PADDED, 8, 0, MS)
     with pytest.raises(ValueError, match="max_batch_size 16"):
         capacity(PADDED, 16, 99, MS)
+
+
+def test_rare_outliers_at_a_loose_budget() -> None:
+    """Close to the limit of stability the tail's decay is 1e-8 then: rounding must leave something of it."""
+    service = {1: [90_000] * 300 + [23_000_000]}
+    found = capacity(service, 1, 90, 100_000_000)
+    assert 0.8 < found.utilisation < 1
+    assert found.sojourn_percentile_ns <= 100_000_000

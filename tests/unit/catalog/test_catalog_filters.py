@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from planner import catalog
 from planner.catalog import Catalog
 from planner.domain.offer import Offer
+from planner.domain.problem import Quota
 from planner.domain.workload import FleetLimits
 from planner.errors import CatalogError
 
@@ -85,3 +86,10 @@ def test_offers_with_a_device_come_cheapest_first() -> None:
     found = catalog.offers_with(catalog.load(), "L4")
     assert {offer.device for offer in found} == {"L4"}
     assert [o.usd_per_hour for o in found] == sorted(o.usd_per_hour for o in found)
+
+
+def test_a_quota_of_an_unknown_family_names_the_nearest() -> None:
+    sold = replace(CATALOG, offers=tuple(replace(offer, family="G and VT") for offer in OFFERS))
+    catalog.check_limits(sold, FleetLimits(quotas=(Quota("q", 1, provider="aws", family="G and VT"),)))
+    with pytest.raises(CatalogError, match="unknown quota family of aws: 'G'; known: G and VT"):
+        catalog.check_limits(sold, FleetLimits(quotas=(Quota("q", 1, provider="aws", family="G"),)))

@@ -131,6 +131,7 @@ def test_the_grid_names_the_backend(prepared: Prepared) -> None:
     variants = [variant for variant, _ in pipeline.judge(prepared).variants]
     grids: list[Configuration] = []
     for name in prepared.spec.backends:
-        grids += [c for c, _ in configurations(prepared, variants[:2], name, prepared.places[0])]
+        cells = configurations(prepared, variants[:2], name, prepared.places[0])
+        grids += [cell.configuration for cell in cells]
     assert len(set(grids)) == len(grids) == 2 * 2 * 2
     assert {c.backend for c in grids} == {"onnxruntime", "openvino"}

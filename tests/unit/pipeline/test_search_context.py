@@ -28,7 +28,7 @@ def entry(tiny_model: onnx_models.LabelledModel) -> Entry:
         load_data(str(path), path.parent, inputs, need_labels=True)
         for path in (tiny_model.calibration, tiny_model.evaluation)
     ]
-    return Entry("", model, inputs, *data, recipes=("fp32", "fp8"))
+    return Entry("", model, inputs, *data, recipes=("fp32", "fp8"), by_class=(("", inputs),))
 
 
 def context_of(entry: Entry, name: str = "accuracy") -> Context:

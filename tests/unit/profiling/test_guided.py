@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, log
 from statistics import mean, stdev
 
@@ -16,6 +17,7 @@ from planner.errors import BackendError
 from planner.profiling.guided import (
     MARGIN,
     Bounded,
+    Capacity,
     Choice,
     Group,
     Level,
@@ -69,11 +71,14 @@ class Bench:
             most_rps=self.capacity_rps,
         )
 
-    def capacity_rps(self, service: Mapping[int, Sequence[int]], largest: int) -> tuple[float, float]:
+    def capacity_rps(
+        self, by_class: Mapping[str, Mapping[int, Sequence[int]]], largest: int, instances: int = 1
+    ) -> Capacity:
         """Throughput of the best batch size whose worst case, twice, is within the budget."""
+        (service,) = by_class.values()
         able = [b / (sum(s) / len(s)) for b, s in service.items() if 2 * max(s) <= self.budget_ns]
-        best = max(able, default=0.0) * 1e9
-        return best, best
+        best = instances * max(able, default=0.0) * 1e9
+        return best, best, (1.0,)
 
     def _probe(self, group: Group) -> dict[Configuration, tuple[int, ...]]:
         if group.name in self.broken:
@@ -110,7 +115,7 @@ def exhaustive_cost(bench: Bench, market: Market) -> float:
             Choice(group.name, count),
             Level.MEASURED,
             *bench.capacity_rps(
-                {c.batch_size: bench.samples[c] for c in group.prefix(count)}, 2 ** (count - 1)
+                {"": {c.batch_size: bench.samples[c] for c in group.prefix(count)}}, 2 ** (count - 1)
             ),
         )
         for group in bench.groups
@@ -186,9 +191,11 @@ def scripted(
         log.append((group.name, how))
         return {group.configurations[0]: (round(1e9 / rates[group.name][how]),)}
 
-    def capacity(service: Mapping[int, Sequence[int]], largest: int) -> tuple[float, float]:
-        rate = 1e9 / min(service[1])
-        return rate, rate
+    def capacity(
+        by_class: Mapping[str, Mapping[int, Sequence[int]]], largest: int, instances: int
+    ) -> Capacity:
+        rate = 1e9 / min(by_class[""][1])
+        return rate, rate, (1.0,)
 
     few = {g.configurations[0]: (round(1e9 / rates[g.name]["most"] / MARGIN),) * 10 for g in groups}
     measures = Measures(
@@ -307,3 +314,18 @@ def test_no_fleet_serves() -> None:
     bench = Bench({"slow": (20.0,)}, budget_ms=1)
     found = guide(bench.groups, bench.measures(), Market({"slow": 1.0}, 10).solve)
     assert found.used is None
+
+
+def test_instances_are_choices_of_their_own_and_need_no_measuring_of_their_own() -> None:
+    bench = Bench({"fast": (2.0, 3.0), "slow": (9.0, 20.0)}, budget_ms=100)
+    groups = tuple(replace(group, instances=(1, 2)) for group in bench.groups)
+    market = Market({"fast": 1.0, "slow": 1.0}, 1_200)
+    found = guide(groups, bench.measures(), market.solve)
+    assert found.used == {Choice("fast", 2, 2)}, "two of them, in batches of two, take it all"
+    assert {b.choice for b in found.bounds} == {
+        Choice(name, count, instances)
+        for name in ("fast", "slow")
+        for count in (1, 2)
+        for instances in (1, 2)
+    }
+    assert {(name, count) for name, count, _ in bench.full} == {("fast", 2)}

@@ -1,0 +1,40 @@
+"""A plan as far as its files are there: plan.json alone is enough to compare, its problem tells more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.domain.problem import Problem
+from planner.errors import StoreError
+from planner.pipeline import read_plan
+from planner.report import PLAN_JSON, PlanReport, read_report
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """``problem``: what the solver saw, None where it does not lie beside the plan: ``missing`` says so."""
+
+    folder: Path
+    report: PlanReport
+    problem: Problem | None
+    missing: str = ""
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The ids of the candidates that serve."""
+        return frozenset(t.candidate_id for p in self.report.fleet.placements for t in p.traffic)
+
+    @property
+    def usd_per_hour(self) -> float:
+        return self.report.fleet.cost.usd_per_hour
+
+
+def known_plan(path: Path) -> Known:
+    """``path``: a plan.json, or the folder that it is in. Raises StoreError where there is no plan."""
+    file = path / PLAN_JSON if path.is_dir() else path
+    try:
+        made = read_plan(file)
+    except StoreError as error:
+        return Known(file.resolve().parent, read_report(file), None, str(error))
+    return Known(made.folder, made.report, made.problem)
