@@ -3,8 +3,8 @@
     python examples/fleet/make_traces.py
 
 Arrivals of a Poisson process whose rate follows a day: low at night, a plateau at work, a peak of its own.
-There is one request for some hundred thousand (``workload.scale`` in plan.yaml multiplies the rates back up). The
-traces lie in the repository; running this again writes the same ones.
+There is one request for some hundred thousand (``workload.scale`` in plan.yaml multiplies the rates back up).
+The traces lie in the repository; running this again writes the same ones.
 """
 
 from __future__ import annotations
