@@ -17,8 +17,8 @@ saturated   what is left where queues are ignored: the largest batch that is in 
 p90 and not p99: two of the models take some 30 requests/s, and of the 1,800 of a minute early stopping lets
 10 be late at p99, not 18.
 
-``--quick``: one search of 30 s runs, to within 4 %, and fewer samples. Service times are measured before and
-after the searches, and taken together, so that a machine that changes meanwhile changes both sides alike.
+``--quick``: one search of 30 s runs, to within 4 %, and fewer samples. Service times are measured before the
+searches and again after each run, and taken together: a machine that changes meanwhile changes both sides.
 Needs at least two hardware threads to itself; models come from ``benchmarks/real_models.py``. Exit code 1
 where a ratio of predicted to highest is not within 0.9 to 1.1.
 """
@@ -146,10 +146,10 @@ def at_slo(
             f"engine held {np.mean([b.held_ns for b in run.batches]) / MS:.3f} ms",
             flush=True,
         )
+        times.take(target, samples // 4)
 
     slo = Slo(PERCENTILE, latency_ns)
     highest, found = search(target, slo, times.predicted_rps(latency_ns), asked, tell, tolerance)
-    times.take(target, samples)
     predicted = times.predicted_rps(latency_ns)
     stopping, saturated = times.accepted_rps(latency_ns, asked.seconds), times.saturated_rps(latency_ns)
     each = ", ".join(f"{rate:.1f}" for rate in found)

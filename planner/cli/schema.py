@@ -17,6 +17,7 @@ class Format(StrEnum):
     explanation = "explanation"
     verification = "verification"
     observed = "observed"
+    policy = "policy"
 
 
 @exit_codes
@@ -25,7 +26,7 @@ def schema(
         ...,
         help="plan: plan.yaml; report: plan.json; problem: for `planner solve`; explanation: of "
         "`planner explain --json`; verification, observed: of `planner verify --json`, "
-        "and of it --live.",
+        "and of it --live; policy: policy.yaml of `planner gate`.",
     ),
 ) -> None:
     """Print the JSON Schema of a file format."""
@@ -39,6 +40,8 @@ def schema(
         from planner.verifying import verification_schema as json_schema
     elif format is Format.observed:
         from planner.verifying import observed_schema as json_schema
+    elif format is Format.policy:
+        from planner.gate import policy_schema as json_schema
     else:
         from planner.optimize import json_schema
     typer.echo(json.dumps(json_schema(), indent=2))

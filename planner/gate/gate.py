@@ -10,7 +10,7 @@ from planner.domain.progress import Progress, Step, silent
 from planner.errors import InfeasibleError, InputError
 from planner.gate import accuracy, latency, rules, verification
 from planner.gate.diff import Diff, diff
-from planner.gate.known import Known, known_plan
+from planner.gate.known import Known, called, known_plan
 from planner.gate.outcome import Outcome
 from planner.gate.pairs import Pair, Unpaired, pairs
 from planner.gate.policy import Policy
@@ -59,6 +59,8 @@ def gate(
     ``plan`` does, but for InfeasibleError, which is an outcome.
     """
     before = known_plan(baseline)
+    if len(fleet.services) == 1:
+        before = called(before, fleet.only.workload.name)
     folder = (output or fleet.output / FOLDER).resolve()
     if folder == before.folder:
         raise InputError(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from planner.domain.problem import Problem
 from planner.errors import StoreError
 from planner.pipeline import read_plan
 from planner.report import PLAN_JSON, PlanReport, read_report
+
+Part = TypeVar("Part", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,34 @@ class Known:
     @property
     def usd_per_hour(self) -> float:
         return self.report.fleet.cost.usd_per_hour
+
+
+def called(known: Known, name: str) -> Known:
+    """The plan with its only workload called ``name``; of several each keeps its name.
+
+    A workload is called after its model's file, unless told otherwise, and a new model often is a new file.
+    """
+    report = known.report
+    if len(report.workloads) != 1 or report.workloads[0].name == name:
+        return known
+
+    def named(parts: list[Part]) -> list[Part]:
+        return [part.model_copy(update={"workload": name}) for part in parts]
+
+    changes = {
+        "workloads": [report.workloads[0].model_copy(update={"name": name})],
+        "variants": named(report.variants),
+        "candidates": named(report.candidates),
+        "engines": named(report.engines),
+    }
+    problem = known.problem
+    if problem is not None:
+        problem = replace(
+            problem,
+            demands=tuple(replace(demand, workload=name) for demand in problem.demands),
+            candidates=tuple(replace(candidate, workload=name) for candidate in problem.candidates),
+        )
+    return replace(known, report=report.model_copy(update=changes), problem=problem)
 
 
 def known_plan(path: Path) -> Known:

@@ -74,7 +74,18 @@ def without_noise(before: Known, after: Known, seconds: float) -> float | None:
     kept = [replace(c, quality=new[c.id].quality if c.id in new else c.quality) for c in old]
     known = {candidate.id for candidate in kept}
     candidates = (*kept, *(candidate for candidate in new.values() if candidate.id not in known))
-    found = best_or_why(replace(after.problem, candidates=candidates, keep=None), seconds)
+    # Where the baseline was measured on another device: what that is sold for.
+    sold = {offer.device for offer in after.problem.offers}
+    others = tuple(offer for offer in before.problem.offers if offer.device not in sold)
+    ids = {offer.id for offer in others}
+    problem = replace(
+        after.problem,
+        candidates=candidates,
+        offers=(*after.problem.offers, *others),
+        figures=(*after.problem.figures, *(f for f in before.problem.figures if f.offer_id in ids)),
+        keep=None,
+    )
+    found = best_or_why(problem, seconds)
     return None if isinstance(found, str) else found.usd_per_hour
 
 

@@ -116,11 +116,12 @@ def across(y: float, text: str, color: str = WARN) -> tuple[Figure, Figure]:
     )
 
 
-def upright(x: float, text: str, color: str = ACCENT, at: float = 1.0) -> tuple[Figure, Figure]:
-    """A line over the whole height, and its words at that share of it."""
+def upright(x: float, text: str, before: bool = True, color: str = ACCENT) -> tuple[Figure, Figure]:
+    """A line over the whole height, and its words ``before`` it or after."""
     line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x}
-    words = {"yref": "paper", "y": at, "yanchor": "top", "x": x, "xanchor": "right", "text": label(text)}
+    side, shift = ("right", -3) if before else ("left", 3)
+    words = {"yref": "paper", "y": 1, "yanchor": "top", "x": x, "xanchor": side, "text": label(text)}
     return (
         {**line, "line": {"color": color, "width": 1.5, "dash": "dot"}},
-        {**words, "showarrow": False, "xshift": -3, "font": {"size": 11, "color": color}},
+        {**words, "showarrow": False, "xshift": shift, "font": {"size": 11, "color": color}},
     )

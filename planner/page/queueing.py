@@ -84,7 +84,7 @@ def _sojourns(shown: Shown, number_of: int, by_rate: ByRate) -> Chart:
     limit, words = across(budget, f"budget {milliseconds(budget)}")
     shapes, told = [limit], [words]
     for rate in _planned(shown, by_rate):
-        line, said = upright(rate, f"planned {rps(rate)}")
+        line, said = upright(rate, f"planned {rps(rate)}", before=rate > max(curve.rates_rps) / 2)
         shapes, told = [*shapes, line], [*told, said]
     figure = {
         "data": data,

@@ -25,7 +25,7 @@ from planner.spec import Fleet, Spec
 from planner.store import ProfileStore, replace_text, writable_folder
 from planner.units import NS_PER_MS
 
-SECONDS = 1.0
+SECONDS = 0.5
 """For all that is solved again. What is begun by then is finished."""
 STEPS, REACH = 5, 4.0
 """Points of a sweep, from a fourth of what was asked to four times as much."""

@@ -95,6 +95,23 @@ def test_without_engines_nothing_can_be_told_of_capacities(plans: Plans) -> None
     assert rules.cost(plans["baseline"], after, 0.05, []).verdict == CANNOT_TELL
 
 
+def test_on_another_device_capacities_are_not_known_to_have_changed(plans: Plans) -> None:
+    # The same hardware by another name, and dearer.
+    before, other = plans["baseline"], plans["slower"]
+    assert other.problem is not None
+    problem = replace(
+        other.problem,
+        candidates=tuple(replace(c, id=f"other/{c.id}", device="other") for c in other.problem.candidates),
+        offers=tuple(
+            replace(o, instance_type=f"other-{o.instance_type}", device="other") for o in other.problem.offers
+        ),
+        figures=(),
+    )
+    after = replace(other, problem=problem)
+    assert rules.without_noise(before, after, 10.0) == pytest.approx(before.usd_per_hour)
+    assert rules.cost(before, after, 0.05, latencies(CANNOT_TELL)).verdict == CANNOT_TELL
+
+
 def with_margin(report: PlanReport, share: float) -> PlanReport:
     budget = report.workloads[0].slo.budget_ms
     placements = [
