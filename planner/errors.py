@@ -64,3 +64,8 @@ class VariantError(PlannerError):
 
 class BackendError(PlannerError):
     """An engine could not be loaded or crashed; becomes a rejection, the run goes on."""
+
+
+def cause_of_death(returncode: int) -> str:
+    """Of a process, by what ``subprocess`` says of its end."""
+    return f"killed by signal {-returncode}" if returncode < 0 else f"exit code {returncode}"

@@ -52,6 +52,12 @@ def format_usd(amount: float) -> str:
     return f"${amount:,.2f}" if amount >= 100 else f"${amount:,.4g}"
 
 
+def format_change(value: float, base: float) -> str:
+    """How much more or less than ``base`` it is, as a share; of a base of 0 there is none."""
+    share = value / base - 1 if base else 0.0
+    return f"{share:+.1%}" if abs(share) >= 0.0005 else "the same"
+
+
 def format_seconds(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"

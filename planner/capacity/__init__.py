@@ -12,7 +12,6 @@ from planner.capacity.analysis import (
     analyse,
     at_most_rps,
     best_delay,
-    packed,
     sojourn_percentile_at,
 )
 from planner.capacity.arrivals import Stream, arrival_times, stream_of
@@ -37,6 +36,7 @@ from planner.capacity.servings import (
     cannot_serve,
     instances_of,
     no_instances,
+    replica_by_class,
     replica_of,
     service_times,
     serving,
@@ -74,9 +74,9 @@ __all__ = [
     "instances_of",
     "mixed_laws",
     "no_instances",
-    "packed",
     "packed_classes",
     "parts_of",
+    "replica_by_class",
     "replica_of",
     "saturated_rps",
     "service_laws",

@@ -6,9 +6,8 @@ where the workload asks for queues to be ignored.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from planner.capacity.arrivals import stream_of
 from planner.capacity.saturated import most_rps, saturated_latency_ns, saturated_rps
@@ -141,11 +140,6 @@ def _rough_rps(replica: Replica, workload: Workload) -> float:
     return rough_capacity_rps(replica, stream_of(workload), slo.percentile, slo.budget_ns)
 
 
-def packed(replica: Replica, workload: Workload, stretch: float) -> Analysis:
-    """With service times stretched, for replicas that share an instance with more than were measured."""
-    return analyse(replace(replica, laws=replica.laws.stretched(stretch)), workload, PACKED_REQUESTS)
-
-
 def at_most_rps(laws: ServiceLaws, instances: int, workload: Workload) -> float:
     """What no capacity is above, whatever the delay, found at once; the capacity itself where it is exact.
 
@@ -172,6 +166,4 @@ def sojourn_percentile_at(
         return percentile_ns(replica.laws, rate_rps, slo.percentile)
     stream = stream_of(workload)
     share = min(rate_rps / (of_rps or workload.rate_rps), 1.0)
-    if rate_rps <= 0 or math.isclose(share, 0.0):
-        return unloaded_percentile_ns(replica, slo.percentile)
     return simulated_percentile_ns(replica, stream, share, rate_rps, slo.percentile, slo.budget_ns)

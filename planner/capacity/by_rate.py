@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from planner.capacity.analysis import is_exact
-from planner.capacity.arrivals import arrival_times, stream_of
+from planner.capacity.arrivals import stream_of
 from planner.capacity.service import ServiceLaws
-from planner.capacity.simulated import SEED, unloaded_percentile_ns
-from planner.capacity.simulation import Replica, simulate
+from planner.capacity.simulated import sojourns_ns, unloaded_percentile_ns
+from planner.capacity.simulation import Replica
 from planner.capacity.sojourn import grid, settled_ns, sojourn
 from planner.domain.workload import Workload
 from planner.units import NS_PER_S
@@ -44,7 +44,7 @@ def sojourn_by_rate(
     limit_rps = replica.limit_per_ns * NS_PER_S
     stable = [rate for rate in rates_rps if 0 < rate < limit_rps]
     if exact:
-        times = [tuple(_exact(replica.laws, rate, workload.slo.budget_ns, percentiles)) for rate in stable]
+        times = _exact(replica.laws, workload.slo.budget_ns, stable, percentiles)
     else:
         times = _simulated(replica, workload, stable, percentiles)
     at = dict(zip(stable, times, strict=True))
@@ -60,13 +60,12 @@ def sojourn_by_rate(
 
 
 def _exact(
-    laws: ServiceLaws, rate_rps: float, budget_ns: float, percentiles: Sequence[float]
-) -> Iterator[float]:
-    settled = settled_ns(laws)
-    seen = sojourn(grid(laws, min(IN_SIGHT * budget_ns, settled * (1 - 1e-9))), rate_rps)
-    for percentile in percentiles:
-        # Between the horizon and where the tail is exponential nothing is known, and nothing is in sight.
-        yield seen.percentile_ns(percentile)
+    laws: ServiceLaws, budget_ns: float, rates_rps: Sequence[float], percentiles: Sequence[float]
+) -> list[tuple[float, ...]]:
+    # Between the horizon and where the tail is exponential nothing is known, and nothing is in sight.
+    on = grid(laws, min(IN_SIGHT * budget_ns, settled_ns(laws) * (1 - 1e-9)))
+    seen = (sojourn(on, rate) for rate in rates_rps)
+    return [tuple(of_rate.percentile_ns(percentile) for percentile in percentiles) for of_rate in seen]
 
 
 def _simulated(
@@ -75,21 +74,8 @@ def _simulated(
     """All rates side by side, by the same random numbers."""
     if not rates_rps:
         return []
-    stream, shape = stream_of(workload), (ROWS, REQUESTS)
-    arrived = [
-        arrival_times(
-            stream.arrivals,
-            # A replica gets the whole stream at most.
-            min(stream.share(rate), 1.0),
-            rate / NS_PER_S,
-            shape,
-            np.random.default_rng((SEED, 0)),
-        )
-        for rate in rates_rps
-    ]
-    served = simulate(replica, np.concatenate(arrived), np.random.default_rng((SEED, 1)))
-    times = served.sojourn_ns[:, round(REQUESTS * FORGOTTEN) :].reshape(len(rates_rps), -1)
+    sojourns = sojourns_ns(replica, stream_of(workload), rates_rps, (ROWS, REQUESTS))
     return [
         tuple(float(ns) for ns in np.percentile(of_rate, percentiles, method="inverted_cdf"))
-        for of_rate in times
+        for of_rate in sojourns[:, :, round(REQUESTS * FORGOTTEN) :]
     ]

@@ -13,9 +13,10 @@ Where queues are ignored, classes are served by turns instead: their loads add u
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import TypeVar
 
 from planner.capacity.analysis import (
     PACKED_REQUESTS,
@@ -29,13 +30,14 @@ from planner.capacity.analysis import (
 )
 from planner.capacity.intervals import certainty
 from planner.capacity.mixed import mixed_laws
-from planner.capacity.service import ServiceLaws
+from planner.capacity.service import Service, ServiceLaws
 from planner.capacity.simulated import REQUESTS
 from planner.capacity.simulation import Replica
 from planner.domain.problem import EACH, TIME
 from planner.domain.workload import SATURATED, Workload
 
-Service = Mapping[int, Sequence[int]]
+Class = TypeVar("Class", str, int)
+"""A class by its name, or by its number."""
 Laws = Sequence[ServiceLaws]
 """One for each class, from the smallest requests to the largest."""
 
@@ -66,7 +68,7 @@ def best_of_classes(by_class: Laws, shares: Sequence[float], instances: int, wor
 def packed_classes(
     taken: Taken, by_class: Laws, shares: Sequence[float], workload: Workload, stretch: float
 ) -> Taken:
-    """The same replica with service times stretched; see ``analysis.packed``."""
+    """The same replica with service times stretched: it shares an instance with more than were measured."""
     slower = [laws.stretched(stretch) for laws in by_class]
     if _by_turns(by_class, workload):
         return _turns(slower, taken.replica.instances, workload)
@@ -116,7 +118,7 @@ def parts_of(workload: Workload, classes: Collection[str]) -> tuple[tuple[float,
     return _parts(shares), EACH
 
 
-def subsets(classes: Sequence[str]) -> list[tuple[str, ...]]:
+def subsets(classes: Sequence[Class]) -> list[tuple[Class, ...]]:
     """Those that are not empty, smaller ones first; one empty one where there are no classes."""
     counts = range(1, len(classes) + 1)
     return [found for count in counts for found in combinations(classes, count)] or [()]
@@ -147,7 +149,7 @@ def _held_by_fewer(
     """The rate, lowered where fewer classes would not hold at theirs."""
     everyone = tuple(range(len(by_class)))
     decisive = everyone
-    for fewer in _fewer(everyone):
+    for fewer in subsets(everyone)[:-1]:
         part = sum(shares[c] for c in fewer) / sum(shares)
         alone = replace(replica, laws=mixed_laws([by_class[c] for c in fewer], [shares[c] for c in fewer]))
         if found.low_rps <= 0 or _holds(alone, workload, found.low_rps * part):
@@ -171,10 +173,6 @@ def _holds(replica: Replica, workload: Workload, rate_rps: float) -> bool:
     if is_exact(replica, workload):
         return False
     return sojourn_percentile_at(replica, workload, rate_rps) <= workload.slo.budget_ns
-
-
-def _fewer(everyone: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
-    return (found for count in range(1, len(everyone)) for found in combinations(everyone, count))
 
 
 def _parts(shares: Sequence[float]) -> tuple[float, ...]:

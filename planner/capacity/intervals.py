@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from planner.capacity.mixed import mixed_laws
 from planner.capacity.search import capacity_of
-from planner.capacity.service import service_laws
+from planner.capacity.service import Service, service_laws
 from planner.domain.workload import SATURATED, Workload
 
-Service = Mapping[int, Sequence[int]]
 _Samples = tuple[tuple[int, tuple[int, ...]], ...]
 
 RESAMPLES = 39

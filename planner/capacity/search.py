@@ -119,8 +119,7 @@ class _Late:
         if self.certain_rps > 0 and budget_ns > LOOSE * float(laws.mean_ns[-1]):
             self.certain_rps = max(self.certain_rps, _loose_rps(laws, allowed - self.alone, budget_ns))
         self.limit_rps = laws.limit_per_ns * NS_PER_S
-        spread = float(np.var(laws.samples_ns[-1])) / float(laws.mean_ns[-1]) ** 2
-        varied = 1 + laws.max_batch_size * spread
+        varied = 1 + laws.max_batch_size * laws.variance
         self.highest_rps = self.limit_rps * (1 - CLOSEST_TO_LIMIT * math.sqrt(varied))
         self._grids: dict[int, Grid] = {}
 

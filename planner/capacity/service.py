@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
+Service = Mapping[int, Sequence[int]]
+"""Raw samples in ns by measured batch size."""
 
 COARSE_STEPS = 256
 """Lattice points for services longer than the horizon, of which only the number of arrivals matters."""
@@ -56,6 +58,11 @@ class ServiceLaws:
         """The rate at which the queue stops being stable: that of full batches, B / E[S_B]."""
         return float(self.max_batch_size / self.mean_ns[-1])
 
+    @property
+    def variance(self) -> float:
+        """Of the service of full batches, by the square of its mean."""
+        return float(np.var(self.samples_ns[-1])) / float(self.mean_ns[-1]) ** 2
+
     def stretched(self, by: float) -> ServiceLaws:
         """All times so many times as long, in whole ns; itself where that is 1."""
         if by == 1.0:
@@ -69,8 +76,8 @@ class ServiceLaws:
         return 1 - float(np.searchsorted(alone, at_ns, side="right")) / len(alone)
 
 
-def service_laws(service_ns: Mapping[int, Sequence[int]], max_batch_size: int) -> ServiceLaws:
-    """Read ``service_ns`` (measured batch size -> raw samples). ValueError names what is wrong with it."""
+def service_laws(service_ns: Service, max_batch_size: int) -> ServiceLaws:
+    """Read the samples of ``service_ns``. ValueError names what is wrong with it."""
     if max_batch_size < 1:
         raise ValueError(f"max_batch_size must be at least 1, got {max_batch_size}")
     if not service_ns:

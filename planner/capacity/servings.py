@@ -131,13 +131,22 @@ def replica_of(
 ) -> Replica:
     """What serves, with service times ``stretch`` times as long; its classes at these ``rates``, or (None) in
     their shares."""
-    c = serving.candidate
-    by_class = _by_class(serving)
+    return replica_by_class(serving.candidate, _by_class(serving), workload, stretch, rates)
+
+
+def replica_by_class(
+    candidate: Candidate,
+    by_class: ByClass,
+    workload: Workload,
+    stretch: float = 1.0,
+    rates: Mapping[str, float] | None = None,
+) -> Replica:
+    """``replica_of`` a candidate with these profiles."""
     laws = [of_class.stretched(stretch) for of_class in _laws(by_class)]
     parts = workload.shares(by_class) if rates is None else [rates.get(name, 0.0) for name in by_class]
     if sum(parts) <= 0 or len(laws) == 1:
         parts = workload.shares(by_class)
-    return classes_replica(laws, parts, c.instances, c.queue_delay_ns, workload)
+    return classes_replica(laws, parts, candidate.instances, candidate.queue_delay_ns, workload)
 
 
 def service_times(profiles: Iterable[Profile], stretch: float = 1.0) -> Service:

@@ -131,8 +131,7 @@ class _Asked:
     def _variance(self) -> float:
         """Of the work that comes in a service less what is done, in services."""
         laws = self.replica.laws
-        service = float(np.var(laws.samples_ns[-1])) / float(laws.mean_ns[-1]) ** 2
-        return self.stream.variance / laws.max_batch_size + service
+        return self.stream.variance / laws.max_batch_size + laws.variance
 
 
 def simulated_capacity(
@@ -241,13 +240,20 @@ def _look(asked: _Asked, rates: Sequence[float], requests: int) -> list[tuple[fl
     """The late share and its standard error at each rate, all simulated side by side."""
     left_out = min(asked.forgotten, SCAN_FORGOTTEN)
     shape = (SCAN_ROWS, left_out + max(requests, left_out))
-    times = [
-        arrival_times(asked.stream.arrivals, asked.stream.share(r), r / NS_PER_S, shape, _random())
-        for r in rates
-    ]
-    sojourns = simulate(asked.replica, np.concatenate(times), _random(1)).sojourn_ns[:, left_out:]
-    late = (sojourns > asked.budget_ns).mean(axis=1).reshape(len(rates), SCAN_ROWS)
+    sojourns = sojourns_ns(asked.replica, asked.stream, rates, shape)[:, :, left_out:]
+    late = (sojourns > asked.budget_ns).mean(axis=2)
     return [(float(of_rate.mean()), float(of_rate.std(ddof=1)) / math.sqrt(SCAN_ROWS)) for of_rate in late]
+
+
+def sojourns_ns(
+    replica: Replica, stream: Stream, rates_rps: Sequence[float], shape: tuple[int, int]
+) -> Array:
+    """(rates, rows, requests): at each rate, by the same random numbers, all simulated side by side."""
+    arrived = [
+        arrival_times(stream.arrivals, stream.share(rate), rate / NS_PER_S, shape, _random())
+        for rate in rates_rps
+    ]
+    return simulate(replica, np.concatenate(arrived), _random(1)).sojourn_ns.reshape(-1, *shape)
 
 
 def _fit(asked: _Asked, seen: list[tuple[float, float]], held: float, failed: float) -> _Bracket:

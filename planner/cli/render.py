@@ -101,15 +101,12 @@ def _asked(workload: WorkloadPart) -> str:
 
 
 def _fleet_table(report: PlanReport) -> Table:
-    table = columns()
     percentiles = {f"p{workload.slo.percentile:g}" for workload in report.workloads}
     percentile = percentiles.pop() if len(percentiles) == 1 else "latency"
     imported = {workload.name for workload in report.workloads if workload.imported}
-    if report.periods:
-        table.add_column("period")
-    for header in ("buy", "instance", "where", "runs on each", "traffic", percentile, "USD/h"):
-        right = header in ("buy", "traffic", percentile, "USD/h")
-        table.add_column(header, justify="right" if right else "left", overflow="fold")
+    headers = ("buy", "instance", "where", "runs on each", "traffic", percentile, "USD/h")
+    right = ("buy", "traffic", percentile, "USD/h")
+    table = columns(*(["period"] if report.periods else []), *headers, right=right)
     offers = {offer.id: offer for offer in report.offers}
     candidates = {candidate.id: candidate for candidate in report.candidates}
     several = len({variant.backend for variant in report.variants}) > 1
@@ -172,16 +169,10 @@ def _cost_line(title: str, fleet: FleetPart, bold: bool = False) -> str:
 
 
 def _variants_table(variants: list[VariantPart]) -> Table:
-    table = columns()
     first = variants[0].quality
     several = len({variant.backend for variant in variants}) > 1
-    table.add_column("variant")
-    if several:
-        table.add_column("on")
-    table.add_column("size", justify="right")
-    table.add_column(f"{first.metric} ({first.confidence:.0%} interval)", justify="right")
-    table.add_column("drop from fp32 (paired)", justify="right")
-    table.add_column("floor")
+    right = ("size", f"{first.metric} ({first.confidence:.0%} interval)", "drop from fp32 (paired)")
+    table = columns("variant", *(["on"] if several else []), *right, "floor", right=right)
     for variant in variants:
         q = variant.quality
         baseline = variant is variants[0]
@@ -198,12 +189,8 @@ def _variants_table(variants: list[VariantPart]) -> Table:
 
 def _declared_table(variants: list[VariantPart]) -> Table:
     """Of a plan from imported profiles: nothing was evaluated."""
-    table = columns()
-    table.add_column("variant")
-    table.add_column(f"{variants[0].quality.metric} (declared)", justify="right")
-    table.add_column("drop from fp32", justify="right")
-    table.add_column("floor")
-    table.add_column("source", overflow="fold")
+    right = (f"{variants[0].quality.metric} (declared)", "drop from fp32")
+    table = columns("variant", *right, "floor", "source", right=right)
     for variant in variants:
         q = variant.quality
         table.add_row(
@@ -251,10 +238,8 @@ def variants_json(judged: Judged, floor: AccuracyFloor) -> None:
 def profiles(campaign: Campaign, percentile: float, store: Path) -> None:
     out = console()
     several = len({profile.configuration.device for profile in campaign.profiles}) > 1
-    table = columns()
-    headers = ("configuration", "side by side", "samples", "mean", "p50", f"p{percentile:g}", "memory")
-    for header in headers:
-        table.add_column(header, justify="left" if header == "configuration" else "right")
+    figures = ("side by side", "samples", "mean", "p50", f"p{percentile:g}", "memory")
+    table = columns("configuration", *figures, right=figures)
     for profile in campaign.profiles:
         on = f" on {profile.configuration.device}" if several else ""
         table.add_row(
@@ -355,19 +340,8 @@ def engines(found: list[Engine]) -> None:
 
 def offers(found: tuple[Offer, ...]) -> None:
     out = console()
-    table = columns()
-    for header in (
-        "provider",
-        "instance",
-        "region",
-        "purchase",
-        "device",
-        "vCPUs",
-        "memory",
-        "USD/h",
-        "as of",
-    ):
-        table.add_column(header, justify="right" if header in ("vCPUs", "memory", "USD/h") else "left")
+    right = ("vCPUs", "memory", "USD/h")
+    table = columns("provider", "instance", "region", "purchase", "device", *right, "as of", right=right)
     for offer in found:
         table.add_row(
             offer.provider,

@@ -24,9 +24,8 @@ _SHOWN = 20
 
 def imported(done: Import) -> None:
     out = console()
-    table = columns()
-    for header in ("provider", "rows", "kept", "dropped", "types", "regions", "offers", "as of"):
-        table.add_column(header, justify="left" if header in ("provider", "as of") else "right")
+    counts = ("rows", "kept", "dropped", "types", "regions", "offers")
+    table = columns("provider", *counts, "as of", right=counts)
     dates = dict(done.as_of)
     for read in done.providers:
         table.add_row(

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from planner.cli.output import columns, console
-from planner.units import format_usd
+from planner.cli.render_solution import amount
+from planner.units import format_change, format_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _BAR = 20
 """Characters of the longest bar."""
-_AMOUNTS = {"energy": "W", "carbon": "g CO2/h", "accuracy": "mean quality", "latency": "ns"}
 
 
 def explanation(found: Explanation) -> None:
@@ -27,7 +27,7 @@ def explanation(found: Explanation) -> None:
     proof = "optimal" if found.proven else f"not proven, bound {format_usd(found.bound_usd_per_hour)}/h"
     out.print(f"Plan: [bold]{format_usd(found.usd_per_hour)}[/]/h ({proof}{mark})")
     if found.amount is not None:
-        out.print(f"Objective: {found.objective} {found.amount:.4g} {_AMOUNTS[found.objective]}")
+        out.print(f"Objective: {found.objective} {amount(found.objective, found.amount)}")
     out.print(f"Runner-up: {escape(found.runner_up)}")
     for workload, mine in _by_workload(a for a in found.alternatives if a.some is not None).items():
         _alternatives(out, found, workload, mine)
@@ -53,8 +53,7 @@ def _alternatives(out: Console, found: Explanation, workload: str, mine: Sequenc
     for a in sorted(mine, key=lambda a: (a.by, a.some.usd_per_hour if a.some else 0.0)):
         least = "≥ " if a.at_least else ""
         some, alone = (f"{least}{_cost(cost)}" if cost else "none" for cost in (a.some, a.alone))
-        share = a.some.usd_per_hour / found.usd_per_hour - 1 if a.some else 0.0
-        against = f"{share:+.1%}" if abs(share) >= 0.0005 else "the same"
+        against = format_change(a.some.usd_per_hour, found.usd_per_hour) if a.some else ""
         why = "in the plan" if a.used else a.reason if a.some and a.some.amount is not None else ""
         table.add_row(a.by, escape(a.name), some, against, alone, escape(why))
     out.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from planner.cli.output import console
-from planner.serving import LocalPart
+from planner.serving.local import LocalPart
 from planner.units import format_usd
 
 

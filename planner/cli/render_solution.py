@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from planner.cli.output import columns, console
-from planner.units import format_usd
+from planner.units import NS_PER_MS, format_usd
 
 if TYPE_CHECKING:
     from planner.domain.problem import Problem, Solution
@@ -31,7 +31,7 @@ def solution(problem: Problem, found: Solution) -> None:
     mean = " on average" if len(problem.periods) > 1 else ""
     out.print(f"Cost: [bold]{format_usd(found.usd_per_hour)}[/]/h{mean}")
     if found.amount is not None and found.amount_bound is not None:
-        out.print(f"Objective: {_amount(found, found.amount)}")
+        out.print(f"Objective: {amount(found.objective, found.amount)}")
     if found.proven:
         what = "no fleet is better by more than asked for" if found.kept else "optimal"
         out.print(f"Proof: {what}, bound {_bound(found)} ({found.solver})")
@@ -43,14 +43,9 @@ def solution(problem: Problem, found: Solution) -> None:
 
 def _table(problem: Problem, found: Solution) -> Table:
     offers = {offer.id: offer for offer in problem.offers}
-    table = columns()
-    if problem.periods:
-        table.add_column("period")
-    table.add_column("", justify="right")
-    for title in ("instance", "where", "runs"):
-        table.add_column(title, overflow="fold")
-    table.add_column("requests/s", justify="right")
-    table.add_column("USD/h", justify="right")
+    headers = ("", "instance", "where", "runs", "requests/s", "USD/h")
+    right = ("", "requests/s", "USD/h")
+    table = columns(*(["period"] if problem.periods else []), *headers, right=right)
     for placement in found.placements:
         offer = offers[placement.pattern.offer_id]
         bought = f"{offer.purchase} {offer.term}".strip()
@@ -76,8 +71,9 @@ def _table(problem: Problem, found: Solution) -> Table:
 def _bound(found: Solution) -> str:
     if found.amount_bound is None:
         return f"{format_usd(found.bound_usd_per_hour)}/h"
-    return _amount(found, found.amount_bound)
+    return amount(found.objective, found.amount_bound)
 
 
-def _amount(found: Solution, value: float) -> str:
-    return _UNITS[found.objective].format(value / 1e6 if found.objective == "latency" else value)
+def amount(objective: str, value: float) -> str:
+    """What a plan is chosen by, where that is not its cost."""
+    return _UNITS[objective].format(value / NS_PER_MS if objective == "latency" else value)

@@ -28,7 +28,7 @@ def serve(
     _check_installed()
     from planner.cli import render_serving
     from planner.profiling.environment import usable_cores
-    from planner.serving import local_part
+    from planner.serving.local import local_part
     from planner.serving.run import serve as run
 
     part = local_part(plan, usable_cores(), workload)

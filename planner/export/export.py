@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from planner.errors import InputError
 from planner.export.files import EXPORTED, README, File, write_files
@@ -18,7 +18,7 @@ from planner.export.traffic import planned_rates, traffic_notes
 from planner.export.triton import repositories
 
 Target = Literal["triton", "kubernetes", "kserve", "skypilot"]
-TARGETS: tuple[Target, ...] = ("triton", "kubernetes", "kserve", "skypilot")
+TARGETS: tuple[Target, ...] = get_args(Target)
 DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:26.08-py3"
 DEFAULT_CLAIM = "model-repository"
 
@@ -79,12 +79,13 @@ def export(plan: Path, target: Target, output: Path, settings: Settings, force: 
 
 def _apart(fleet: Sequence[Server]) -> list[str]:
     """KServe and SkyPilot give every server an address of its own."""
-    return [
-        f"{model}: share its traffic out as planned, requests/s of all: {planned}."
-        for model in models(fleet)
-        if len(rates := planned_rates(fleet, model)) > 1
-        and (planned := ", ".join(f"{server.name} {rate * count:.4g}" for server, rate, count in rates))
-    ]
+    notes = []
+    for model in models(fleet):
+        rates = planned_rates(fleet, model)
+        if len(rates) > 1:
+            planned = ", ".join(f"{server.name} {rate * count:.4g}" for server, rate, count in rates)
+            notes.append(f"{model}: share its traffic out as planned, requests/s of all: {planned}.")
+    return notes
 
 
 def _left(target: Target, fleet: Sequence[Server], settings: Settings, engines: bool) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 
 from planner.errors import StoreError
 from planner.export.source import Origin
+from planner.files import replaced_folder
 
 README = "README.md"
 EXPORTED = "<!-- planner export -->"
@@ -40,20 +40,12 @@ def write_files(folder: Path, files: Sequence[File], force: bool) -> list[Path]:
     """
     target = folder.resolve()
     _check_free(folder, target, force)
-    beside: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-        for file in files:
-            _write(beside / "new" / file.path, file.content)
-        if target.exists():
-            target.rename(beside / "old")
-        (beside / "new").rename(target)
+        with replaced_folder(target) as new:
+            for file in files:
+                _write(new / file.path, file.content)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written ({error.strerror}); give another --output") from None
-    finally:
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
     return [folder / file.path for file in files]
 
 

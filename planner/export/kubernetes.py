@@ -21,7 +21,17 @@ from planner.export.pods import (
     resources,
     selector,
 )
-from planner.export.servers import Server, about_server, distinct, dns_name, models
+from planner.export.servers import (
+    HTTP_PORT,
+    MODELS,
+    READY,
+    STARTS_WITHIN_S,
+    Server,
+    about_server,
+    distinct,
+    dns_name,
+    models,
+)
 from planner.export.source import Origin
 from planner.export.traffic import about_shares, by_cluster
 
@@ -29,10 +39,8 @@ ADAPTER_VALUES = "prometheus-adapter.yaml"
 _REQUESTS_COUNTER = "nv_inference_request_success"
 REQUESTS_METRIC = f"{_REQUESTS_COUNTER}_per_second"
 """What a Prometheus adapter is to make of Triton's counter: its rate in each pod, by model."""
-_PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
-_MODELS = "/models"
-_STARTS_WITHIN_S = 1800
-"""Nodes pull an image of 10 GB and load engines."""
+_PORTS = {"http": HTTP_PORT, "grpc": 8001, "metrics": 8002}
+_LIVE = "/v2/health/live"
 _PROBE_S = 10
 _STEADY_S = 300
 
@@ -84,7 +92,7 @@ def _deployment(server: Server, origin: Origin, image: str, claim: str) -> dict[
         "metadata": described(server.name, origin, tagged),
         "spec": {
             "replicas": server.most,
-            "progressDeadlineSeconds": _STARTS_WITHIN_S,
+            "progressDeadlineSeconds": STARTS_WITHIN_S,
             "selector": {"matchLabels": selector(server)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": update},
             "template": {
@@ -99,21 +107,21 @@ def _container(server: Server, image: str) -> dict[str, Any]:
     return {
         "name": "triton",
         "image": image,
-        "args": ["tritonserver", f"--model-repository={_MODELS}"],
+        "args": ["tritonserver", f"--model-repository={MODELS}"],
         "ports": [{"name": name, "containerPort": port} for name, port in _PORTS.items()],
         "resources": resources(server),
-        "startupProbe": _probe("ready", _STARTS_WITHIN_S // _PROBE_S),
-        "livenessProbe": _probe("live", 3),
-        "readinessProbe": _probe("ready", 3),
+        "startupProbe": _probe(READY, STARTS_WITHIN_S // _PROBE_S),
+        "livenessProbe": _probe(_LIVE, 3),
+        "readinessProbe": _probe(READY, 3),
         "volumeMounts": [
-            {"name": "models", "mountPath": _MODELS, "subPath": server.name, "readOnly": True},
+            {"name": "models", "mountPath": MODELS, "subPath": server.name, "readOnly": True},
         ],
     }
 
 
-def _probe(state: str, failures: int) -> dict[str, Any]:
+def _probe(path: str, failures: int) -> dict[str, Any]:
     return {
-        "httpGet": {"path": f"/v2/health/{state}", "port": "http"},
+        "httpGet": {"path": path, "port": "http"},
         "periodSeconds": _PROBE_S,
         "failureThreshold": failures,
     }

@@ -17,6 +17,13 @@ from dataclasses import dataclass, replace
 from planner.report.plan_json import CandidatePart, OfferPart, PlacementPart, PlanReport, TrafficPart
 
 SPOT = "spot"
+HTTP_PORT = 8000
+"""Triton's own choice."""
+MODELS = "/models"
+"""Where a server finds its repository."""
+READY = "/v2/health/ready"
+STARTS_WITHIN_S = 1800
+"""Nodes pull an image of 10 GB and load engines."""
 _LONGEST_NAME = 50
 """Kubernetes takes 63 characters for a label's value, and appends its own to names."""
 
@@ -126,7 +133,7 @@ def servers(report: PlanReport) -> tuple[Server, ...]:
                     offer=offer,
                     zone=_zone(placements[0], offer),
                     mig=mig,
-                    served=_served(part, placements, candidates, models, bool(mig)),
+                    served=_served(part, placements, candidates, models, offer, bool(mig)),
                     per_instance=per_instance,
                     on_instance=sum(copies),
                     counts=tuple((name, instances.get(name, 0) * per_instance) for name in periods),
@@ -222,13 +229,14 @@ def _served(
     placements: Sequence[PlacementPart],
     candidates: dict[str, CandidatePart],
     models: dict[str, str],
+    offer: OfferPart,
     sliced: bool,
 ) -> tuple[Served, ...]:
     made, next_gpu = [], 0
     for traffic in part:
         candidate = candidates[traffic.candidate_id]
         replicas = 1 if sliced else traffic.replicas_per_instance
-        gpus = tuple(range(next_gpu, next_gpu + replicas)) if on_gpu(candidate) else ()
+        gpus = tuple(range(next_gpu, next_gpu + replicas)) if offer.device_count else ()
         next_gpu += len(gpus)
         rates = tuple(
             (placement.period, replicas * same.replica_rps)
@@ -238,13 +246,6 @@ def _served(
         )
         made.append(Served(models[candidate.workload], candidate, replicas, gpus, rates))
     return tuple(made)
-
-
-GPU_BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-tensorrt")
-
-
-def on_gpu(candidate: CandidatePart) -> bool:
-    return candidate.backend in GPU_BACKENDS
 
 
 def _mig(candidate: CandidatePart) -> str:

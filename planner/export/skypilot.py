@@ -10,13 +10,10 @@ from typing import Any
 
 from planner.errors import InputError
 from planner.export.files import File, yaml_file
-from planner.export.servers import Server, about_server
+from planner.export.servers import HTTP_PORT, MODELS, READY, STARTS_WITHIN_S, Server, about_server
 from planner.export.source import Origin
 
 REPOSITORIES = "repositories"
-_PORT = 8000
-_MODELS = "/models"
-_STARTS_WITHIN_S = 1800
 _GOOGLE_GPUS = {
     "T4": "T4",
     "L4": "L4",
@@ -46,13 +43,13 @@ def _task(server: Server, origin: Origin, image: str) -> dict[str, Any]:
     return {
         "name": server.name,
         "resources": _resources(server, image),
-        "file_mounts": {_MODELS: f"./{REPOSITORIES}/{server.name}"},
+        "file_mounts": {MODELS: f"./{REPOSITORIES}/{server.name}"},
         "envs": {"PLANNER_PLAN": origin.id},
         "service": {
-            "readiness_probe": {"path": "/v2/health/ready", "initial_delay_seconds": _STARTS_WITHIN_S},
+            "readiness_probe": {"path": READY, "initial_delay_seconds": STARTS_WITHIN_S},
             "replica_policy": _replicas(server),
         },
-        "run": f"tritonserver --model-repository={_MODELS} --http-port={_PORT}",
+        "run": f"tritonserver --model-repository={MODELS} --http-port={HTTP_PORT}",
     }
 
 
@@ -63,7 +60,7 @@ def _resources(server: Server, image: str) -> dict[str, Any]:
         "instance_type": offer.instance_type.partition("+")[0],
         "use_spot": server.spot,
         "image_id": f"docker:{image}",
-        "ports": _PORT,
+        "ports": HTTP_PORT,
     }
     if offer.provider == "gcp" and offer.device in _GOOGLE_GPUS:
         name = "H100-MEGA" if "megagpu" in offer.instance_type else _GOOGLE_GPUS[offer.device]

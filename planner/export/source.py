@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import InputError, StoreError
-from planner.report import ENGINES_FOLDER, PLAN_JSON, Engine, PlanReport, read_engines, read_report
+from planner.report import ENGINES_FOLDER, Engine, PlanReport, plan_file, read_engines, read_report
 from planner.spec import read_spec
 
 _SHORT = 12
@@ -66,7 +66,7 @@ class Source:
 
 def read_source(path: Path) -> Source:
     """Of plan.json, or of the folder that holds it. Raises StoreError."""
-    file = path / PLAN_JSON if path.is_dir() else path
+    file = plan_file(path)
     report = read_report(file)
     try:
         content = file.read_bytes()

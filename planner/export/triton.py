@@ -22,7 +22,7 @@ from planner.export.pbtxt import Word, text_map, to_text
 from planner.export.servers import Served, Server
 from planner.export.signature import Shaped, Signature, signature_of
 from planner.export.source import Origin, Source
-from planner.report import Engine
+from planner.report import Engine, engine_of
 
 ONNX, PLAN = "model.onnx", "model.plan"
 _BACKENDS = {
@@ -58,18 +58,21 @@ def repositories(
     """
     engines = source.engines()
     files: list[File] = []
-    dynamic: set[str] = set()
+    # By engine and workload: many servers run the same, and models are large.
+    signatures: dict[tuple[Engine, str], Signature] = {}
     notes: dict[str, None] = {}
     for server in servers:
         for served in server.served:
-            engine = _engine_of(served, engines)
-            bound = source.dimensions(served.candidate.workload, served.candidate.variant)
-            signature = signature_of(engine, {**bound, **dimensions})
-            dynamic |= set(signature.dynamic)
+            engine, workload = _engine_of(served, engines), served.candidate.workload
+            if (engine, workload) not in signatures:
+                bound = source.dimensions(workload, engine.variant)
+                signatures[engine, workload] = signature_of(engine, {**bound, **dimensions})
+            signature = signatures[engine, workload]
             folder = f"{below}{server.name}/{served.model}"
             files.append(File(f"{folder}/config.pbtxt", config(served, engine, signature, source.origin)))
             files += _model_files(folder, engine, source)
             notes |= dict.fromkeys(_notes(served, engine, signature))
+    dynamic = {name for signature in signatures.values() for name in signature.dynamic}
     for name in dimensions:
         if name not in dynamic:
             known = ", ".join(sorted(dynamic)) or "none"
@@ -218,17 +221,13 @@ def _engine_of(served: Served, engines: Sequence[Engine]) -> Engine:
     if candidate.backend not in _BACKENDS:
         why = _WHY_NOT.get(candidate.backend, "Triton has no such backend")
         raise InputError(f"{candidate.workload} runs with {candidate.backend} on {candidate.device}: {why}")
-    wanted = (candidate.variant, candidate.backend, candidate.device)
-    for engine in engines:
-        if (engine.variant, engine.backend, engine.device) == wanted and engine.workload in (
-            "",
-            candidate.workload,
-        ):
-            return engine
-    raise InputError(
-        f"{candidate.workload}: the plan has no engine of {candidate.variant} for {candidate.device}, its "
-        "latencies were imported; Triton needs one, so plan with the model itself"
-    )
+    engine = engine_of(engines, candidate)
+    if engine is None:
+        raise InputError(
+            f"{candidate.workload}: the plan has no engine of {candidate.variant} for {candidate.device}, "
+            "its latencies were imported; Triton needs one, so plan with the model itself"
+        )
+    return engine
 
 
 def _notes(served: Served, engine: Engine, signature: Signature) -> Iterable[str]:

@@ -15,6 +15,7 @@ from planner.gate.outcome import CANNOT_TELL, FAILED, PASSED, Outcome, Verdict
 from planner.gate.pairs import Pair, Unpaired
 from planner.pipeline.engines import outputs_at
 from planner.pipeline.inputs import BACKEND
+from planner.pipeline.services import judged_for
 from planner.pipeline.steps import EVALUATION_BATCH, entry_of
 from planner.profiling.environment import usable_cores
 from planner.quality import assess, metric, predict_all
@@ -167,11 +168,10 @@ def by_reports(
 
 
 def _quality(candidate: CandidatePart, report: PlanReport) -> QualityPart | None:
-    """As its backend judges it, or else the reference, or whoever does."""
+    """None where nobody judged its variant."""
     found: dict[str, VariantPart] = {
         v.backend: v
         for v in report.variants
         if (v.workload, v.variant) == (candidate.workload, candidate.variant)
     }
-    part = found.get(candidate.backend, found.get(BACKEND, next(iter(found.values()), None)))
-    return part.quality if part else None
+    return judged_for(found, candidate.backend).quality if found else None

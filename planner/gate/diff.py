@@ -70,7 +70,7 @@ def diff(before: Known, after: Known, seconds: float = SECONDS) -> Diff:
         *(Change("input", what, "", "changed") for what in changed_inputs(one, other)),
         *_workloads(one, other),
         *_limits(before.problem, after.problem),
-        *_prices(one, other),
+        *price_changes(one, other),
         *_fleet(one, other),
         *_capacities(before, after, seconds),
         *_variants(one, other),
@@ -223,10 +223,6 @@ def price_changes(one: PlanReport, other: PlanReport) -> Iterator[Change]:
             f"{now.usd_per_hour:.6g}",
             count * (now.usd_per_hour - offer.usd_per_hour),
         )
-
-
-def _prices(one: PlanReport, other: PlanReport) -> Iterator[Change]:
-    yield from price_changes(one, other)
 
 
 def _fleet(one: PlanReport, other: PlanReport) -> Iterator[Change]:

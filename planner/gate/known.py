@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from planner.domain.problem import Problem
 from planner.errors import StoreError
 from planner.pipeline import read_plan
-from planner.report import PLAN_JSON, PlanReport, read_report
+from planner.report import PlanReport, plan_file, read_report
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -65,7 +65,7 @@ def called(known: Known, name: str) -> Known:
 
 def known_plan(path: Path) -> Known:
     """``path``: a plan.json, or the folder that it is in. Raises StoreError where there is no plan."""
-    file = path / PLAN_JSON if path.is_dir() else path
+    file = plan_file(path)
     try:
         made = read_plan(file)
     except StoreError as error:

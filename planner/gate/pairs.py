@@ -17,7 +17,6 @@ from planner.gate.known import Known
 from planner.pipeline import Prepared, prepare
 from planner.pipeline.engines import deployable
 from planner.pipeline.places import Place
-from planner.pipeline.steps import entry_of
 from planner.report import ENGINES_FOLDER, Engine, read_engines
 from planner.report.plan_json import CandidatePart
 from planner.spec import Fleet
@@ -146,6 +145,3 @@ def _place(candidate: CandidatePart, prepared: Prepared) -> Place | None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-__all__ = ["Pair", "Unpaired", "entry_of", "pairs"]

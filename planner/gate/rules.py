@@ -16,14 +16,15 @@ from planner.gate.inputs import CATALOG, changed_inputs
 from planner.gate.known import Known
 from planner.gate.outcome import CANNOT_TELL, FAILED, PASSED, Outcome, Verdict
 from planner.optimize import best_or_why
+from planner.quality.intervals import z_value
 from planner.report import PlanReport
 from planner.report.plan_json import CandidatePart
 from planner.units import format_usd
 
 PLAN, COST, MARGIN, CHOICE, PRICES = "plan", "cost", "latency margin", "choice", "prices"
 _ROUNDING = 1e-9
-_ONE_SIDED_95 = 1.6448536269514722
-"""Normal quantile of the ends that plan.json gives a capacity."""
+_CONFIDENCE = 0.9
+"""Two-sided, of the interval that plan.json gives a capacity: each end at 95 %."""
 
 
 def feasible(why_not: str) -> Outcome:
@@ -136,11 +137,9 @@ def _least_margin(report: PlanReport) -> tuple[float, str]:
 
 def upper(part: CandidatePart, level: float) -> float:
     """By what its capacity, at the upper end of its interval, widened to the level, exceeds the estimate."""
-    from planner.quality.intervals import z_value
-
     if part.capacity_rps <= 0:
         return 1.0
-    wide = z_value(1 - 2 * level) / _ONE_SIDED_95
+    wide = z_value(1 - 2 * level) / z_value(_CONFIDENCE)
     return float((max(part.capacity_high_rps, part.capacity_rps) / part.capacity_rps) ** wide)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -104,6 +104,19 @@ def layout(x: Figure, y: Figure, **more: Any) -> Figure:
 def ramp(count: int, at: int) -> str:
     """The colour of the one at that place of so many."""
     return RAMP[round(at * (len(RAMP) - 1) / max(count - 1, 1))]
+
+
+def rings(x: Sequence[float], y: Sequence[float], size: int) -> Figure:
+    """About the marks of what the plan runs."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "in the plan",
+        "x": x,
+        "y": y,
+        "marker": {"symbol": "circle-open", "size": size, "color": ACCENT, "line": {"width": 2.5}},
+        "hoverinfo": "skip",
+    }
 
 
 def across(y: float, text: str, color: str = WARN) -> tuple[Figure, Figure]:

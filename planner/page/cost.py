@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from planner.domain.reasons import Alternative
 from planner.page.html import Html, badge, bar, element, note, paragraph, section, table
 from planner.page.shown import Shown
-from planner.page.words import against, number
+from planner.page.words import number
 from planner.report import PlanReport
+from planner.units import format_change
 
 WHOLE = ("fleet", "USD/h", "", "against the plan", "")
 ALONE = ("alone", "USD/h", "", "against the plan", "some of it, USD/h", "")
@@ -81,5 +82,5 @@ def _cells(row: _Row, plan: float, most: float) -> tuple[str, ...]:
     *others, why = row.more
     told = why if row.proven else f"not proven; {why}".rstrip("; ")
     cost = f"{'≥ ' if row.at_least else ''}{number(row.usd_per_hour)}"
-    difference = against(row.usd_per_hour, plan)
+    difference = format_change(row.usd_per_hour, plan)
     return row.name, cost, bar(row.usd_per_hour / most if most else 0.0), difference, *others, told

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 
 from planner.page.html import Html, badge, bar, element, folded, joined, note, paragraph, section, table
 from planner.page.shown import Shown
-from planner.page.words import bought, day, listed, milliseconds, moment, number, used
+from planner.page.words import (
+    IMPORTED,
+    MEASURED,
+    PUBLISHED,
+    bought,
+    day,
+    listed,
+    milliseconds,
+    moment,
+    number,
+    used,
+)
 from planner.report import PlanReport
 from planner.report.plan_json import (
     CandidatePart,
@@ -72,7 +83,7 @@ def _variant(v: VariantPart) -> tuple[str, ...]:
         drop,
         "" if q.samples is None else number(q.samples),
         badge("holds", "good") if v.holds_floor else badge("missed", "bad"),
-        element("span", badge("declared", "warn"), f" {q.source}") if q.source else badge("measured", "good"),
+        element("span", badge("declared", "warn"), f" {q.source}") if q.source else badge(MEASURED, "good"),
     )
 
 
@@ -189,10 +200,10 @@ def _profile(part: CandidatePart, profile: ProfilePart, in_plan: bool) -> tuple[
     of_class = f", {profile.request_class}" if profile.request_class else ""
     mark = (" ", badge("in the plan", "good")) if in_plan else ()
     if profile.source:
-        kind = "published percentiles" if profile.samples is None else "imported"
+        kind = PUBLISHED if profile.samples is None else IMPORTED
         source = element("span", badge(kind, "warn"), f" {profile.source}")
     else:
-        source = element("span", badge("measured", "good"), f" environment {profile.environment}")
+        source = element("span", badge(MEASURED, "good"), f" environment {profile.environment}")
     return (
         element("span", f"{part.variant}, batch {profile.batch_size}{threads}{of_class}", *mark),
         f"{profile.device}, {part.backend}",
@@ -213,6 +224,8 @@ def _conditions(profile: ProfilePart) -> Iterator[str]:
         yield f"drift {profile.drift:+.0%}"
     if profile.throttled:
         yield f"throttled: {', '.join(profile.throttled)}"
+    if profile.calibration != 1:
+        yield f"planned with {profile.calibration:.3f} times these, as in service"
 
 
 def _environments(report: PlanReport) -> Iterator[Html]:

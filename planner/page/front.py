@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.page.charts import (
-    ACCENT,
     PAPER,
     Chart,
     Figure,
@@ -16,6 +15,7 @@ from planner.page.charts import (
     lines,
     log_axis,
     ramp,
+    rings,
     side_by_side,
 )
 from planner.page.html import Html, element, joined, note, paragraph, section
@@ -99,10 +99,12 @@ def _charts(shown: Shown, workload: WorkloadPart, marks: list[Mark]) -> list[Cha
     number_of = [w.name for w in shown.report.workloads].index(workload.name)
     percentile = f"p{workload.slo.percentile:g} of one full batch, ms"
     cost = "USD per million requests"
-    latency = _figure(
-        list(_traces(shown, workload, marks, lambda m: m.latency_ms)),
-        layout(log_axis(percentile, (m.latency_ms for m in marks)), log_axis(cost, (m.usd for m in marks))),
-    )
+    latency = {
+        "data": list(_traces(shown, workload, marks, lambda m: m.latency_ms)),
+        "layout": layout(
+            log_axis(percentile, (m.latency_ms for m in marks)), log_axis(cost, (m.usd for m in marks))
+        ),
+    }
     caption = f"{len(marks)} candidates{which}; the colour tells the variant."
     found = [Chart(f"front-{number_of}", "Cost by latency", latency, caption, 430)]
     judged = [m for m in marks if m.quality is not None]
@@ -111,19 +113,16 @@ def _charts(shown: Shown, workload: WorkloadPart, marks: list[Mark]) -> list[Cha
         source = (
             "declared by a source" if judged[0].quality and judged[0].quality.source else "with its interval"
         )
-        accuracy = _figure(
-            list(
-                _traces(shown, workload, judged, lambda m: m.quality.value if m.quality else 0.0, spread=True)
-            ),
-            layout(axis(metric), log_axis(cost, (m.usd for m in judged))),
+        traces = _traces(
+            shown, workload, judged, lambda m: m.quality.value if m.quality else 0.0, spread=True
         )
+        accuracy = {
+            "data": list(traces),
+            "layout": layout(axis(metric), log_axis(cost, (m.usd for m in judged))),
+        }
         caption = f"The same candidates by {metric}, {source}."
         found.append(Chart(f"accuracy-{number_of}", "Cost by accuracy", accuracy, caption, 430))
     return found
-
-
-def _figure(data: list[Figure], of: Figure) -> Figure:
-    return {"data": data, "layout": of}
 
 
 def _traces(
@@ -160,20 +159,7 @@ def _traces(
                 **({"error_x": _interval(those, color)} if spread else {}),
             }
     chosen = [m for m in marks if m.chosen]
-    yield {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "in the plan",
-        "x": [x(m) for m in chosen],
-        "y": [m.usd for m in chosen],
-        "marker": {
-            "symbol": "circle-open",
-            "size": 20,
-            "color": ACCENT,
-            "line": {"width": 2.5, "color": ACCENT},
-        },
-        "hoverinfo": "skip",
-    }
+    yield rings([x(m) for m in chosen], [m.usd for m in chosen], 20)
 
 
 def _interval(marks: list[Mark], color: str) -> Figure:

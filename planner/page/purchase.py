@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from planner.page.charts import SERIES, Chart, axis, label, layout, lines
-from planner.page.html import Html, badge, element, joined, note, paragraph, section, table
+from planner.page.html import Html, badge, element, note, paragraph, section, table
 from planner.page.shown import Shown
 from planner.page.words import (
     AMOUNTS,
@@ -22,7 +22,7 @@ from planner.page.words import (
 )
 from planner.report import PlanReport
 from planner.report.plan_json import PlacementPart, TrafficPart, WorkloadPart
-from planner.units import format_usd
+from planner.units import NS_PER_MS, format_usd
 
 REDUNDANCY = {"none": "", "instance": "any one instance may be lost", "zone": "any one zone may be lost"}
 MOST_NOTES = 8
@@ -50,9 +50,8 @@ def summary(report: PlanReport) -> Html:
         tiles.append(_tile("saved", f"{baseline.saving:.0%}", "against fp32, one request at a time"))
     if report.proof.amount is not None:
         what, unit = AMOUNTS[report.objective]
-        tiles.append(
-            _tile(what, f"{number(report.proof.amount)} {unit}".strip(), "what the plan is chosen by")
-        )
+        amount = report.proof.amount / (NS_PER_MS if report.objective == "latency" else 1)
+        tiles.append(_tile(what, f"{number(amount)} {unit}".strip(), "what the plan is chosen by"))
     tiles.append(_proof(report))
     notes = list(dict.fromkeys(report.notes))
     told = element(
@@ -260,4 +259,4 @@ def _engines(report: PlanReport) -> list[Html]:
         )
         for e in report.engines
     ]
-    return [element("h3", "Engines"), joined([table(headers, rows)])]
+    return [element("h3", "Engines"), table(headers, rows)]

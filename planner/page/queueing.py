@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 from planner.page.charts import (
-    ACCENT,
     MUTED,
     SERIES,
     Chart,
@@ -17,6 +16,7 @@ from planner.page.charts import (
     layout,
     lines,
     log_axis,
+    rings,
     side_by_side,
     upright,
 )
@@ -82,17 +82,15 @@ def _sojourns(shown: Shown, number_of: int, by_rate: ByRate) -> Chart:
             }
         )
     limit, words = across(budget, f"budget {milliseconds(budget)}")
-    shapes, told = [limit], [words]
-    for rate in _planned(shown, by_rate):
-        line, said = upright(rate, f"planned {rps(rate)}", before=rate > max(curve.rates_rps) / 2)
-        shapes, told = [*shapes, line], [*told, said]
+    planned = _planned(shown, by_rate)
+    line, said = upright(planned, f"planned {rps(planned)}", before=planned > max(curve.rates_rps) / 2)
     figure = {
         "data": data,
         "layout": layout(
             axis("requests/s at one replica", rangemode="tozero"),
             axis("queueing and inference, ms", range=[0, budget * 1.35]),
-            shapes=shapes,
-            annotations=told,
+            shapes=[limit, line],
+            annotations=[words, said],
         ),
     }
     how = "by short simulations, a sketch" if curve.simulated else "by the exact queue"
@@ -107,24 +105,23 @@ def _sojourns(shown: Shown, number_of: int, by_rate: ByRate) -> Chart:
     )
 
 
-def _planned(shown: Shown, by_rate: ByRate) -> list[float]:
-    """The rates that its replicas get: the highest, and the lowest where that is well apart."""
-    rates = [
+def _planned(shown: Shown, by_rate: ByRate) -> float:
+    """The highest rate that one of its replicas gets."""
+    return max(
         traffic.replica_rps
         for placement in shown.report.fleet.placements
         if placement.extrapolated == by_rate.extrapolated
         for traffic in placement.traffic
         if traffic.candidate_id == by_rate.candidate_id
-    ]
-    return [max(rates)] if rates else []
+    )
 
 
 def _capacities(shown: Shown) -> Iterator[Chart]:
+    chosen = used(shown.report)
     for k, workload in enumerate(shown.report.workloads):
         mine = [part for part in shown.report.candidates if part.workload == workload.name]
         if not mine:
             continue
-        chosen = used(shown.report)
         groups: dict[str, list[CandidatePart]] = {}
         for part in mine:
             groups.setdefault(_group(part), []).append(part)
@@ -132,17 +129,7 @@ def _capacities(shown: Shown) -> Iterator[Chart]:
         legend = len(groups) <= 8
         data = [_line(group, parts, at, workload) for at, (group, parts) in enumerate(groups.items())]
         ringed = [part for part in mine if part.id in chosen]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "in the plan",
-                "x": [part.max_batch_size for part in ringed],
-                "y": [part.capacity_low_rps for part in ringed],
-                "marker": {"symbol": "circle-open", "size": 18, "color": ACCENT, "line": {"width": 2.5}},
-                "hoverinfo": "skip",
-            }
-        )
+        data.append(rings([p.max_batch_size for p in ringed], [p.capacity_low_rps for p in ringed], 18))
         sizes = sorted({part.max_batch_size for part in mine})
         ticks = {"type": "log", "tickvals": sizes, "ticktext": [str(size) for size in sizes]}
         figure = {

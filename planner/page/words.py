@@ -16,7 +16,7 @@ AMOUNTS = {
     "energy": ("mean power", "W"),
     "carbon": ("carbon", "g CO₂/h"),
     "accuracy": ("mean accuracy", ""),
-    "latency": ("mean latency", "ns"),
+    "latency": ("mean latency", "ms"),
 }
 """What a plan is chosen by, where that is not its cost, and its unit."""
 
@@ -52,11 +52,6 @@ def rps(value: float) -> str:
 
 def percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.0995 or share == 0 else f"{share:.1%}"
-
-
-def against(cost: float, plan: float) -> str:
-    share = cost / plan - 1 if plan else 0.0
-    return f"{share:+.1%}" if abs(share) >= 0.0005 else "the same"
 
 
 def moment(text: str) -> str:

@@ -53,8 +53,8 @@ class Found:
     """What may serve, and the proof that nothing else would be cheaper.
 
     ``servings``: all that was measured in full; ``used``: the ids of those that the optimum chose, by fresh
-    samples, and of all that needs no measuring. ``bound_usd_per_hour`` holds for every candidate, measured or
-    not.
+    samples, of those that the present plan runs, and of all that needs no measuring. ``bound_usd_per_hour``
+    holds for every candidate, measured or not.
     """
 
     servings: tuple[Serving, ...]
@@ -67,7 +67,7 @@ class Found:
     """What was not measured in full, with the most that it could take."""
 
     def confirmed(self, problem: Problem) -> Problem:
-        """The problem with nothing but what fresh samples confirmed: the optimum is among it."""
+        """The problem with nothing but what is ``used``: the optimum is among it."""
         return replace(problem, candidates=tuple(c for c in problem.candidates if c.id in self.used))
 
     def within(self, solution: Solution) -> Solution:
@@ -78,20 +78,13 @@ class Found:
         if solution.objective != USD:
             return replace(solution, proven=solution.proven and self.proven)
         bound = min(solution.bound_usd_per_hour, self.bound_usd_per_hour)
-        cost = solution.usd_per_hour
-        if solution.kept:
-            return replace(
-                solution,
-                bound_usd_per_hour=bound,
-                gap=(cost - bound) / cost if cost else 0.0,
-                proven=solution.proven and self.proven,
-            )
-        if bound >= cost * (1 - CLOSED):
-            bound = cost
-        proven = solution.proven and self.proven and bound == cost
-        return replace(
-            solution, bound_usd_per_hour=bound, gap=(cost - bound) / cost if cost else 0.0, proven=proven
-        )
+        cost, proven = solution.usd_per_hour, solution.proven and self.proven
+        if not solution.kept:
+            if bound >= cost * (1 - CLOSED):
+                bound = cost
+            proven = proven and bound == cost
+        gap = (cost - bound) / cost if cost else 0.0
+        return replace(solution, bound_usd_per_hour=bound, gap=gap, proven=proven)
 
 
 def optimum(
@@ -127,7 +120,6 @@ def optimum(
     held = [choice for choice in market.choices() if market.is_among(choice, present)]
     guided = guide(every, of, market.optimum, always=[*always, *held])
     failures = tuple(Rejection("profile", name, reason) for name, reason in guided.failed.items())
-    full = {bounded.choice for bounded in guided.bounds if bounded.level >= Level.MEASURED}
     by_choice = {
         choice: by_group[choice.group].serving([groups[g] for g in choice.groups], choice)
         for choice in (bounded.choice for bounded in guided.bounds if bounded.level >= Level.MEASURED)
@@ -149,7 +141,7 @@ def optimum(
         guided.optimum.proven,
         (*failures, *left_out),
         tuple(_spared(guided, groups)),
-        tuple(c for choice, c in market.candidates(guided.bounds) if choice not in full),
+        tuple(c for choice, c in market.candidates(guided.bounds) if choice not in by_choice),
     )
 
 

@@ -12,9 +12,9 @@ from planner.capacity import instances_of, no_instances, servings
 from planner.catalog import Catalog
 from planner.domain.offer import Offer
 from planner.domain.plan import ImportedProfiles, Judgement, Planned, Serving
-from planner.domain.problem import Rejection
+from planner.domain.problem import Candidate, Rejection
 from planner.domain.profile import Profile
-from planner.domain.progress import Progress, Step
+from planner.domain.progress import Progress, Step, silent
 from planner.domain.quality import AccuracyFloor, Quality
 from planner.domain.variant import BASELINE_RECIPE, Variant
 from planner.errors import InfeasibleError, SpecError
@@ -75,6 +75,17 @@ def imported_service(
         servings=tuple(accepted),
         several=several,
     )
+
+
+def imported_candidates(
+    spec: Spec, imported: Imported, catalog: Catalog, offers: Sequence[Offer], several: bool
+) -> list[Candidate]:
+    """Those of ``imported_service``, with its errors, but without a place for a plan's files."""
+    source, profiles = read_profiles(spec, imported)
+    judgements = judge(spec, imported)
+    usable = _usable(spec, imported, catalog, offers, judgements, source, profiles)
+    accepted, _ = _servings(spec, imported, usable, judgements, several, silent)
+    return [serving.candidate for serving in accepted]
 
 
 def read_profiles(spec: Spec, imported: Imported) -> tuple[Path, tuple[Profile, ...]]:
@@ -276,7 +287,6 @@ def _servings(
     progress: Progress,
 ) -> tuple[list[Serving], list[Rejection]]:
     workload = spec.workload
-
     classes = {model: name for name, model in imported.class_models}
 
     def quality(variant: str) -> float | None:

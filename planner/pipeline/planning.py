@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from pathlib import Path
 from planner.catalog import Catalog, check_limits, load
 from planner.domain.offer import SPOT, Offer
 from planner.domain.plan import Plan, Serving, TakenIn
-from planner.domain.problem import LATENCY, USD, Keep, Problem, Solution
+from planner.domain.problem import CARBON, ENERGY, LATENCY, Keep, Problem, Solution
 from planner.domain.progress import Progress, Step, silent
 from planner.errors import InfeasibleError
 from planner.optimize import baseline, dump_problem, rejections, solve
@@ -121,7 +121,7 @@ def plan(
         solution=solution,
         margins=margins(fleet, accepted, solutions),
         baseline=cheapest_fp32,
-        baseline_note=_baseline_note(cheapest_fp32, bool(taken)),
+        baseline_note=_baseline_note(cheapest_fp32, services, accepted),
         runner_up=second,
         measured=sum(len(s.here.bench.measured) for s in taken if s.here),
         reused=sum(s.here.bench.reused() for s in taken if s.here),
@@ -162,12 +162,21 @@ def _check_sold(catalog: Catalog, services: Sequence[Service], offers: tuple[Off
                 raise InfeasibleError(blocked_by_fleet(catalog, devices, len(offers)))
 
 
-def _baseline_note(cheapest_fp32: Solution | None, measured_here: bool) -> str:
+def _baseline_note(
+    cheapest_fp32: Solution | None, services: Iterable[Service], accepted: Iterable[Serving]
+) -> str:
     if cheapest_fp32:
         return "fp32, one request at a time, on the cheapest offer for it"
-    if measured_here:
-        return "fp32 at batch 1 cannot serve this workload at all"
-    return "no imported profile of fp32 at batch 1 that could serve this workload"
+    able = {s.candidate.workload for s in accepted if is_baseline(s.candidate)}
+    unable = [service for service in services if service.spec.workload.name not in able]
+    measured = [s.spec.workload.name for s in unable if s.spec.imported is None]
+    imported = [s.spec.workload.name for s in unable if s.spec.imported is not None]
+    found = []
+    if measured:
+        found.append(f"fp32 at batch 1 cannot serve {', '.join(measured)} at all")
+    if imported:
+        found.append(f"no imported profile of fp32 at batch 1 could serve {', '.join(imported)}")
+    return "; ".join(found) or "fp32 at batch 1 cannot serve all within the fleet's limits"
 
 
 def publish(plan: Plan, fleet: Fleet) -> PlanReport:
@@ -286,13 +295,12 @@ def _notes(
             "Spot instances are planned as if they were never interrupted: no source gives a rate; state "
             "yours in fleet.spot_availability."
         )
-    if fleet.objective != USD:
-        unknown = sum(figures.power_w is None for figures in problem.figures)
-        if fleet.objective in ("energy", "carbon") and unknown:
-            yield (
-                f"{unknown} of {len(problem.offers)} offers are left out: their power is unknown (that of "
-                "the others is what their accelerators draw at most, without the host)."
-            )
+    unknown = sum(figures.power_w is None for figures in problem.figures)
+    if fleet.objective in (ENERGY, CARBON) and unknown:
+        yield (
+            f"{unknown} of {len(problem.offers)} offers are left out: their power is unknown (that of "
+            "the others is what their accelerators draw at most, without the host)."
+        )
     yield from solution_notes(fleet, solution, problem)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,31 +10,24 @@ from planner.capacity import serving
 from planner.catalog import Catalog, load
 from planner.domain.problem import Candidate, Problem
 from planner.domain.profile import Profile
-from planner.domain.progress import silent
 from planner.domain.quality import Quality
 from planner.domain.workload import Workload
-from planner.errors import InfeasibleError, SpecError, StoreError
+from planner.errors import InfeasibleError, SpecError
 from planner.pipeline.asked import asked_of, counts_as, offers_within
-from planner.pipeline.imported import imported_service
-from planner.pipeline.inputs import BACKEND
+from planner.pipeline.imported import imported_candidates
 from planner.pipeline.made import Made
+from planner.pipeline.profiled import known_profiles, profiles_of
+from planner.pipeline.services import judged_for
 from planner.quality import metric
 from planner.report.plan_json import CandidatePart, QualityPart
 from planner.spec import Fleet, Spec, read_spec
-from planner.store import ProfileStore
 from planner.units import format_ms
-from planner.variants import bind, read_model
 
 IMPORTED = "Over all imported profiles."
 MEASURED = (
     "Over what this plan measured in full and could use; what it did not need to measure could only make "
     "other points cheaper."
 )
-
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-Key = tuple[str, str, str, int, int, str, str, str]
-"""Of a profile: variant's sha256, device, backend, threads, batch size, class of requests, environment, when
-it was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,8 @@ class Recomputed:
     fleet: Fleet
     spec: Spec
     catalog: Catalog
-    profiles: Mapping[Key, Profile]
+    profiles: tuple[Profile, ...]
+    """Those that its candidates may be made of; none where they are imported anew."""
 
     @property
     def note(self) -> str:
@@ -65,8 +59,7 @@ class Recomputed:
         others = (c for c in self.made.problem.candidates if c.workload != workload.name)
         if changed.imported is not None:
             several = len(services) > 1
-            made = imported_service(changed, changed.imported, self.catalog, offers, several, silent)
-            mine = [s.candidate for s in made.servings]
+            mine = imported_candidates(changed, changed.imported, self.catalog, offers, several)
         else:
             mine = list(self._measured(workload))
         asked = asked_of(replace(self.fleet, services=services), self.catalog)
@@ -97,14 +90,7 @@ class Recomputed:
     def _served(self, workload: Workload, candidate: Candidate, part: CandidatePart) -> Candidate:
         return serving(
             workload,
-            {
-                name: tuple(
-                    self._profile(candidate, part, n)
-                    for n, of in enumerate(part.profiles)
-                    if of.request_class == name
-                )
-                for name in dict.fromkeys(of.request_class for of in part.profiles)
-            },
+            profiles_of(self.made, part, self.profiles, self.spec.workload.slo.percentile),
             self.spec.packing_derating,
             candidate.device,
             candidate.slices,
@@ -112,25 +98,6 @@ class Recomputed:
             candidate.quality,
             candidate.instances,
         ).candidate
-
-    def _profile(self, candidate: Candidate, part: CandidatePart, number: int) -> Profile:
-        of = part.profiles[number]
-        threads = candidate.threads // candidate.instances
-        sha256 = next(
-            v.sha256 or ""
-            for v in self.made.report.variants
-            if (v.workload, v.variant) == (candidate.workload, candidate.variant)
-        )
-        what = (sha256, of.device, candidate.backend, threads, of.batch_size, of.request_class)
-        key = (*what, of.environment, of.taken_at)
-        found = self.profiles.get(key)
-        if found is None:
-            raise StoreError(
-                f"{candidate.id}: its profile of batch {of.batch_size} is not there, or was taken again "
-                "since; plan again, or name the store with --profiles"
-            )
-        # As the plan took it: a later factor is for the next plan.
-        return replace(found, calibration=of.calibration)
 
     def _quality(self, candidate: Candidate) -> Quality:
         """As its backend judges its variant, or else the reference, or whoever does."""
@@ -140,7 +107,7 @@ class Recomputed:
             for v in report.variants
             if (v.workload, v.variant) == (candidate.workload, candidate.variant)
         }
-        part = found.get(candidate.backend, found.get(BACKEND, next(iter(found.values()))))
+        part = judged_for(found, candidate.backend)
         return _as_value(part, metric(part.metric, self.spec.base).higher_is_better)
 
 
@@ -160,27 +127,8 @@ def recomputed(made: Made, workload: str, profiles: Path | None = None) -> Recom
     """
     fleet = fleet_of(made)
     spec = next(spec for spec in fleet.services if spec.workload.name == workload)
-    known: dict[Key, Profile] = {}
-    if spec.imported is None:
-        classes = _classes(spec)
-        for profile in ProfileStore(profiles or spec.profiles).all():
-            c, environment = profile.configuration, profile.environment.id
-            of_class = classes.get((c.model_sha256, c.shapes), "")
-            what = (c.variant_sha256, c.device, c.backend, c.threads, c.batch_size, of_class)
-            known[(*what, environment, profile.taken_at)] = profile
+    known = () if spec.imported else known_profiles([spec], profiles)[workload]
     return Recomputed(made, fleet, spec, load(fleet.catalog), known)
-
-
-def _classes(spec: Spec) -> dict[tuple[str, Shapes], str]:
-    """The class whose requests a profile is of, by its model and shapes; none where all are alike."""
-    found: dict[tuple[str, Shapes], str] = {}
-    for entrant in spec.entrants if spec.class_dimensions else ():
-        model = read_model(entrant.model)
-        for name, dimensions in spec.class_dimensions:
-            inputs = bind(model, dict(entrant.dimensions) | dict(dimensions))
-            for size in (1, *spec.batch_sizes):
-                found[model.sha256, tuple((i.name, i.shape_at(size)) for i in inputs)] = name
-    return found
 
 
 def _as_value(part: QualityPart, higher_is_better: bool) -> Quality:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from planner.capacity import serving
 from planner.catalog import Catalog
@@ -23,6 +24,8 @@ from planner.pipeline.steps import Measurable, judge, measurable
 from planner.profiling.guided import Choice, Group
 from planner.quality import Dataset
 from planner.spec import Spec
+
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,13 @@ def quality_of(
 ) -> float | None:
     """What a variant counts in a mean, as its backend or else the reference judges it."""
     found = {j.backend: j.quality for j in judgements if j.variant.name == variant}
-    quality = found.get(backend_name, found.get(BACKEND, next(iter(found.values()), None)))
-    return None if quality is None else counts_as(workload, quality)
+    return counts_as(workload, judged_for(found, backend_name)) if found else None
+
+
+def judged_for(by_backend: Mapping[str, Told], backend_name: str) -> Told:
+    """What counts of a variant's judgements where it serves with a backend: that backend's own, or else the
+    reference's, or else whoever's there is."""
+    return by_backend.get(backend_name) or by_backend.get(BACKEND) or next(iter(by_backend.values()))
 
 
 @contextmanager

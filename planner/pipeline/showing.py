@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from planner.capacity import replica_of, sojourn_by_rate
-from planner.domain.plan import Serving
-from planner.domain.problem import Candidate
+from planner.capacity import replica_by_class, sojourn_by_rate
 from planner.domain.profile import Profile
 from planner.domain.reasons import Alternative, Curve
-from planner.domain.workload import Workload
-from planner.errors import PlannerError, StoreError
+from planner.domain.workload import QUEUEING
+from planner.errors import PlannerError
 from planner.optimize import alternatives, cheapest_when_full
 from planner.page import REPORT_HTML, ByRate, Shown, page
 from planner.pipeline.curves import RATE, SLO, Sweep, curve
-from planner.pipeline.imported import read_profiles
 from planner.pipeline.made import Made, read_plan
+from planner.pipeline.profiled import known_profiles, profiles_of
 from planner.pipeline.recomputed import fleet_of
-from planner.report.plan_json import CandidatePart, ProfilePart, WorkloadPart
-from planner.spec import Fleet, Spec
-from planner.store import ProfileStore, replace_text, writable_folder
-from planner.units import NS_PER_MS
+from planner.report.plan_json import WorkloadPart
+from planner.spec import Fleet
+from planner.store import replace_text, writable_folder
 
 SECONDS = 0.5
 """For all that is solved again. What is begun by then is finished."""
@@ -110,7 +107,7 @@ class _Found:
             )
         try:
             fleet = fleet_of(self.made)
-            known = {spec.workload.name: _known(spec, self.profiles) for spec in fleet.services}
+            known = known_profiles(fleet.services, self.profiles)
         except PlannerError as error:
             self.lacks("capacity", f"Latencies by rate are not drawn: {error}")
             return
@@ -123,7 +120,7 @@ class _Found:
     def _replica(
         self,
         fleet: Fleet,
-        known: dict[str, list[Profile]],
+        known: dict[str, tuple[Profile, ...]],
         candidate_id: str,
         extrapolated: bool,
         classes: dict[str, float],
@@ -132,12 +129,13 @@ class _Found:
         candidate = next(c for c in self.made.problem.candidates if c.id == candidate_id)
         part = next(c for c in self.made.report.candidates if c.id == candidate_id)
         spec = next(spec for spec in fleet.services if spec.workload.name == candidate.workload)
-        found = _serving(candidate, part, known[candidate.workload], spec.workload)
+        percentile = spec.workload.slo.percentile
+        found = profiles_of(self.made, part, known[candidate.workload], percentile)
         stretch = 1.0 + fleet.packing_derating if extrapolated else 1.0
-        replica = replica_of(found, spec.workload, stretch, classes or None)
+        replica = replica_by_class(candidate, found, spec.workload, stretch, classes or None)
         most = part.packed_capacity_rps if extrapolated else part.capacity_rps
         rates = [most * BEYOND * (k + 1) / RATES for k in range(RATES)]
-        percentiles = sorted({50.0, 95.0, spec.workload.slo.percentile})
+        percentiles = sorted({50.0, 95.0, percentile})
         return ByRate(candidate_id, extrapolated, sojourn_by_rate(replica, spec.workload, rates, percentiles))
 
     def others(self) -> Iterator[Alternative]:
@@ -196,57 +194,8 @@ class _Found:
     def _simulated(self, part: WorkloadPart) -> bool:
         mine = (c for c in self.made.problem.candidates if c.workload == part.name)
         waits = any(c.instances > 1 or c.queue_delay_ns > 0 for c in mine)
-        return part.capacity == "queueing" and (part.arrivals is not None or waits)
+        return part.capacity == QUEUEING and (part.arrivals is not None or waits)
 
 
 _EXPLAIN = "planner explain --sweep slo=FROM:TO finds it."
 _HOW = "planner report with more --seconds has it."
-
-
-def _known(spec: Spec, profiles: Path | None) -> list[Profile]:
-    """Those that a workload's candidates may be made of."""
-    if spec.imported is not None:
-        return list(read_profiles(spec, spec.imported)[1])
-    return ProfileStore(profiles or spec.profiles).all()
-
-
-def _serving(
-    candidate: Candidate, part: CandidatePart, known: Iterable[Profile], workload: Workload
-) -> Serving:
-    """The candidate with its profiles, as it was when it was planned with. Raises StoreError without them."""
-    each = candidate.threads // candidate.instances
-    mine = [
-        p
-        for p in known
-        if (p.configuration.variant, p.configuration.backend, p.configuration.threads)
-        == (candidate.variant, candidate.backend, each)
-    ]
-    found = tuple(_profile(candidate.id, mine, of, workload.slo.percentile) for of in part.profiles)
-    return Serving(
-        candidate=candidate,
-        capacity_rps=part.capacity_rps,
-        capacity_low_rps=part.capacity_low_rps,
-        capacity_high_rps=part.capacity_high_rps,
-        packed_capacity_rps=part.packed_capacity_rps,
-        sojourn_ns=part.sojourn_ms * NS_PER_MS,
-        utilisation=part.utilisation,
-        mean_batch_size=part.mean_batch_size,
-        truncated_mass=part.truncated_mass,
-        lattice_step_ns=part.lattice_step_ms * NS_PER_MS,
-        profiles=found,
-        profile_classes=tuple(of.request_class for of in part.profiles if of.request_class),
-    )
-
-
-def _profile(candidate_id: str, known: Iterable[Profile], of: ProfilePart, percentile: float) -> Profile:
-    for p in known:
-        c = p.configuration
-        where = (c.device, c.batch_size, p.environment.id, p.taken_at)
-        if where != (of.device, of.batch_size, of.environment, of.taken_at):
-            continue
-        # Of several models, one has these figures.
-        if p.percentile_ns(percentile) / NS_PER_MS == of.slo_percentile_ms:
-            return p
-    raise StoreError(
-        f"{candidate_id}: its profile of batch {of.batch_size} is not in the store, or was taken again since"
-    )

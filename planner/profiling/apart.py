@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from planner.errors import BackendError, PlannerError
+from planner.errors import BackendError, PlannerError, cause_of_death
 
 Result = TypeVar("Result")
 
@@ -50,8 +50,7 @@ def apart(
         except subprocess.TimeoutExpired:
             raise BackendError(f"{function.__name__}: no answer within {timeout_s:g} s; it hangs") from None
         if not answer.is_file():
-            code = run.returncode
-            cause = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            cause = cause_of_death(run.returncode)
             raise BackendError(f"{function.__name__}: its process has died ({cause})")
         result, error = pickle.loads(answer.read_bytes())
     if error is not None:

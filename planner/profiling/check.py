@@ -16,7 +16,7 @@ import numpy as np
 from planner.backends import backend
 from planner.backends.base import Backend, Feed
 from planner.domain.model import BoundInput
-from planner.errors import PlannerError
+from planner.errors import PlannerError, cause_of_death
 
 TIMEOUT_S = 300.0
 """Long: a TensorRT backend builds its engine first."""
@@ -61,7 +61,7 @@ def check(name: str, engine: Path | None = None, feed: Feed | None = None) -> Ch
             return Check(name, runs_on, failure=f"no answer within {TIMEOUT_S:.0f} s; it seems to hang")
         answer = Path(scratch) / "answer.json"
         if not answer.is_file():
-            return Check(name, runs_on, failure=f"its process died ({_cause(run.returncode)})")
+            return Check(name, runs_on, failure=f"its process died ({cause_of_death(run.returncode)})")
         told = json.loads(answer.read_text(encoding="utf-8"))
         return Check(
             backend=name,
@@ -122,10 +122,6 @@ def _read(path: Path) -> tuple[np.ndarray, ...]:
         return ()
     with np.load(path, allow_pickle=False) as arrays:
         return tuple(arrays[str(index)] for index in range(len(arrays.files)))
-
-
-def _cause(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.domain.conditions import NOT_TOLD, Conditions
-from planner.errors import BackendError
+from planner.errors import BackendError, cause_of_death
 from planner.profiling.apart import environment, only_sees
 from planner.profiling.environment import foreign_load, machine_times
 from planner.profiling.sensors import Read, conditions, reading
@@ -154,7 +154,7 @@ class _Worker:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except OSError:
-            raise BackendError(f"{self._engine}: the replica's process has died") from None
+            raise self._died() from None
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
         try:
@@ -164,13 +164,17 @@ class _Worker:
                 f"{self._engine}: no answer from the replica in time; it seems to hang"
             ) from None
         if not line:
-            code = self._process.wait()
-            cause = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            raise BackendError(f"{self._engine}: the replica's process has died ({cause})")
+            raise self._died()
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise BackendError(answer["error"])
         return answer
+
+    def _died(self) -> BackendError:
+        """Of a process that closed its end of a pipe: most often it has not quite ended yet."""
+        self._process.kill()
+        cause = cause_of_death(self._process.wait())
+        return BackendError(f"{self._engine}: the replica's process has died ({cause})")
 
     def end(self) -> None:
         self._process.kill()

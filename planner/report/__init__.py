@@ -1,6 +1,6 @@
 """A plan's files: plan.json and the engines with their manifest; and what is told of it."""
 
-from planner.report.engines import ENGINES_FOLDER, Deployed, Engine, read_engines, write_engines
+from planner.report.engines import ENGINES_FOLDER, Deployed, Engine, engine_of, read_engines, write_engines
 from planner.report.explanation_json import dump_explanation, explanation_schema
 from planner.report.from_plan import to_report
 from planner.report.plan_json import (
@@ -10,6 +10,7 @@ from planner.report.plan_json import (
     PlanReport,
     dump,
     json_schema,
+    plan_file,
     read_report,
 )
 
@@ -23,8 +24,10 @@ __all__ = [
     "PlanReport",
     "dump",
     "dump_explanation",
+    "engine_of",
     "explanation_schema",
     "json_schema",
+    "plan_file",
     "read_engines",
     "read_report",
     "to_report",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from planner.domain.variant import Variant
 from planner.errors import ManifestError
+from planner.files import replaced_folder
+from planner.report.plan_json import CandidatePart
 
 ENGINES_FOLDER = "engines"
 MANIFEST = "manifest.json"
@@ -69,23 +70,10 @@ def write_engines(
 
     The folder is made beside the old one and takes its place at the end.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with replaced_folder(folder) as fresh:
         entries = [_copy(deployed, fresh) for deployed in engines]
         manifest = {"schema": MANIFEST_SCHEMA, "libraries": dict(libraries), "engines": entries}
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        fresh.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-            folder.rename(old / folder.name)
-            fresh.rename(folder)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(folder)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
     return [_engine(entry, folder) for entry in entries]
 
 
@@ -108,6 +96,16 @@ def read_engines(folder: Path) -> list[Engine]:
         for name, sha256 in engine.files:
             _check(folder, name, sha256)
     return engines
+
+
+def engine_of(engines: Iterable[Engine], candidate: CandidatePart) -> Engine | None:
+    """The one that a candidate runs; None where there is none, as in a plan of imported profiles."""
+    wanted = (candidate.variant, candidate.backend, candidate.device)
+    for engine in engines:
+        of = (engine.variant, engine.backend, engine.device)
+        if of == wanted and engine.workload in ("", candidate.workload):
+            return engine
+    return None
 
 
 def _check(folder: Path, name: str, sha256: str) -> None:

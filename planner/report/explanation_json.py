@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from planner.domain.reasons import Explanation
+from planner.report.part import Part, schema_of, written
 
 # 1: first format
 EXPLANATION_SCHEMA: Literal[1] = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CostPart(_Part):
+class CostPart(Part):
     usd_per_hour: float
     amount: float | None = Field(description="Of the objective, where that is not USD per hour.")
     proven: bool
 
 
-class AlternativePart(_Part):
+class AlternativePart(Part):
     """What the best plan costs that serves a workload by one kind of device, or one variant."""
 
     workload: str = Field(description="Empty where it fell out before that was known.")
@@ -37,7 +33,7 @@ class AlternativePart(_Part):
     reason: str = Field(description="What ruled it out; empty where the plan uses it.")
 
 
-class LimitPart(_Part):
+class LimitPart(Part):
     """What a limit costs, in the objective's unit; 0 where it does not bind."""
 
     limit: str
@@ -47,7 +43,7 @@ class LimitPart(_Part):
     proven: bool
 
 
-class PointPart(_Part):
+class PointPart(Part):
     value: float
     usd_per_hour: float | None = Field(description="Null: no plan, for the reason.")
     amount: float | None
@@ -56,7 +52,7 @@ class PointPart(_Part):
     reason: str
 
 
-class CurvePart(_Part):
+class CurvePart(Part):
     over: Literal["slo", "rate", "floor"]
     unit: str
     workload: str = Field(description="Empty: the rates of all change together.")
@@ -65,7 +61,7 @@ class CurvePart(_Part):
     note: str = Field(description="What the points rest on.")
 
 
-class ExplanationPart(_Part):
+class ExplanationPart(Part):
     """Why a plan is what it is."""
 
     schema_version: Literal[1] = EXPLANATION_SCHEMA
@@ -82,16 +78,10 @@ class ExplanationPart(_Part):
     notes: list[str]
 
 
-def explanation_part(explanation: Explanation) -> ExplanationPart:
-    return ExplanationPart.model_validate(asdict(explanation))
-
-
 def dump_explanation(explanation: Explanation) -> str:
-    part = explanation_part(explanation)
-    return json.dumps(part.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    return written(ExplanationPart.model_validate(asdict(explanation)))
 
 
 def explanation_schema() -> dict[str, Any]:
     """The JSON Schema of an explanation."""
-    schema = ExplanationPart.model_json_schema(mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "explanation"}
+    return schema_of(ExplanationPart, "explanation")

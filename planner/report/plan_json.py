@@ -5,34 +5,32 @@ Units stand in the names. Percentages are shares (0.1 is 10 %). Times are ISO 86
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from planner.errors import StoreError
+from planner.report.part import Part, schema_of, written
 
+# 4: the files that a plan is explained by; kept; the objective's amount; arrivals, classes, engine instances
+#    and queue delays; of profiles device, environment and calibration
 # 3: several workloads and periods, commitments; profiles of several devices (taken_in); engines with device,
-#    status and how to build; of profiles drift, throttled and joules per request; the problem's file; kept
+#    status and how to build; of profiles drift, throttled and joules per request
 # 2: accuracies and engines of each backend; imported profiles and declared accuracies, with their sources
 # 1: first format
-REPORT_SCHEMA = 4
+REPORT_SCHEMA: Literal[4] = 4
 PLAN_JSON = "plan.json"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataPart(_Part):
+class DataPart(Part):
     source: str
     sha256: str
     samples: int
     synthetic: bool = Field(description="Random inputs: valid for latency, silent about real accuracy.")
 
 
-class ImportedPart(_Part):
+class ImportedPart(Part):
     """Profiles that were measured elsewhere, or published, in place of a model."""
 
     profiles: str = Field(description="As plan.yaml names them.")
@@ -41,12 +39,12 @@ class ImportedPart(_Part):
     count: int
 
 
-class InputsPart(_Part):
+class InputsPart(Part):
     plan_yaml_sha256: str
     catalog_sha256: str
 
 
-class FilesPart(_Part):
+class FilesPart(Part):
     """What the plan can be explained and solved again by; paths are relative to plan.json."""
 
     plan_yaml: str
@@ -54,13 +52,13 @@ class FilesPart(_Part):
     problem_sha256: str
 
 
-class ModelPart(_Part):
+class ModelPart(Part):
     path: str
     sha256: str = Field(description="Of the ONNX file and its external data.")
     size_bytes: int
 
 
-class EnvironmentPart(_Part):
+class EnvironmentPart(Part):
     id: str
     cpu_model: str
     cpu_architecture: str
@@ -73,7 +71,7 @@ class EnvironmentPart(_Part):
     device_note: str
 
 
-class TakenInPart(_Part):
+class TakenInPart(Part):
     """Where the profiles of a device come from that is not the planning machine's CPU."""
 
     device: str
@@ -83,7 +81,7 @@ class TakenInPart(_Part):
     environment: EnvironmentPart
 
 
-class SloPart(_Part):
+class SloPart(Part):
     percentile: float
     latency_ms: float
     overhead_ms: float
@@ -91,7 +89,7 @@ class SloPart(_Part):
     budget_ms: float = Field(description="Latency less overhead: what queueing and inference may take.")
 
 
-class FloorPart(_Part):
+class FloorPart(Part):
     metric: str
     minimum: float | None
     max_drop: float | None
@@ -99,14 +97,14 @@ class FloorPart(_Part):
     per: Literal["request", "average"]
 
 
-class PeriodPart(_Part):
+class PeriodPart(Part):
     """A part of the time with rates of its own."""
 
     name: str
     hours: float
 
 
-class ArrivalsPart(_Part):
+class ArrivalsPart(Part):
     """Arrivals other than Poisson."""
 
     kind: Literal["gamma", "trace"]
@@ -114,14 +112,14 @@ class ArrivalsPart(_Part):
     requests: int | None = Field(description="Of the trace; null where there is none.")
 
 
-class RequestClassPart(_Part):
+class RequestClassPart(Part):
     """Requests of one size."""
 
     name: str
     share: float
 
 
-class WorkloadPart(_Part):
+class WorkloadPart(Part):
     """Of imported profiles there are no model and no data."""
 
     name: str
@@ -150,7 +148,7 @@ class WorkloadPart(_Part):
     imported: ImportedPart | None
 
 
-class QualityPart(_Part):
+class QualityPart(Part):
     metric: str
     value: float
     low: float
@@ -165,7 +163,7 @@ class QualityPart(_Part):
     source: str = Field(description="Of a declared accuracy; empty: measured.")
 
 
-class VariantPart(_Part):
+class VariantPart(Part):
     workload: str
     variant: str
     backend: str = Field(description="What computed the outputs that this accuracy is of.")
@@ -176,7 +174,7 @@ class VariantPart(_Part):
     holds_floor: bool
 
 
-class ProfilePart(_Part):
+class ProfilePart(Part):
     batch_size: int
     request_class: str = Field(
         "",
@@ -210,7 +208,7 @@ class ProfilePart(_Part):
     )
 
 
-class CandidatePart(_Part):
+class CandidatePart(Part):
     id: str
     workload: str
     variant: str
@@ -255,13 +253,13 @@ class CandidatePart(_Part):
     profiles: list[ProfilePart]
 
 
-class RejectionPart(_Part):
+class RejectionPart(Part):
     stage: Literal["variant", "quality", "profile", "capacity", "fleet"]
     subject: str
     reason: str
 
 
-class OfferPart(_Part):
+class OfferPart(Part):
     id: str
     provider: str
     instance_type: str
@@ -279,7 +277,7 @@ class OfferPart(_Part):
     note: str
 
 
-class TrafficPart(_Part):
+class TrafficPart(Part):
     candidate_id: str
     replicas_per_instance: int
     rate_rps: float = Field(description="Over all instances of the placement.")
@@ -294,7 +292,7 @@ class TrafficPart(_Part):
     )
 
 
-class PlacementPart(_Part):
+class PlacementPart(Part):
     period: str = Field(description="Empty where the plan has no periods.")
     zone: str = Field(description="Empty where any of the region will do.")
     offer_id: str
@@ -304,7 +302,7 @@ class PlacementPart(_Part):
     traffic: list[TrafficPart]
 
 
-class CommitmentPart(_Part):
+class CommitmentPart(Part):
     """Paid for all the time, used or not."""
 
     offer_id: str
@@ -312,19 +310,19 @@ class CommitmentPart(_Part):
     usd_per_hour: float
 
 
-class CostPart(_Part):
+class CostPart(Part):
     usd_per_hour: float = Field(description="The mean over the periods, weighted by their hours.")
     usd_per_month: float = Field(description="730 hours.")
     usd_per_million_requests: float
 
 
-class FleetPart(_Part):
+class FleetPart(Part):
     placements: list[PlacementPart]
     commitments: list[CommitmentPart]
     cost: CostPart
 
 
-class ProofPart(_Part):
+class ProofPart(Part):
     solver: str
     bound_usd_per_hour: float
     gap: float
@@ -334,19 +332,19 @@ class ProofPart(_Part):
     solve_seconds: float
 
 
-class BaselinePart(_Part):
+class BaselinePart(Part):
     fleet: FleetPart | None
     note: str
     saving: float | None = Field(description="Share of the baseline's cost that the plan saves.")
 
 
-class RunnerUpPart(_Part):
+class RunnerUpPart(Part):
     fleet: FleetPart | None = Field(description="None where no plan does without the winner.")
     without: str
     reason: str
 
 
-class EnginePart(_Part):
+class EnginePart(Part):
     workload: str
     variant: str
     backend: str
@@ -359,10 +357,10 @@ class EnginePart(_Part):
     build: str = Field(description="The command that builds what is to be built; else empty.")
 
 
-class PlanReport(_Part):
+class PlanReport(Part):
     """A plan, and all that it rests on."""
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[4] = REPORT_SCHEMA
     planner_version: str
     created_at: str
     inputs: InputsPart
@@ -391,12 +389,16 @@ class PlanReport(_Part):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of plan.json."""
-    schema = PlanReport.model_json_schema(mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "plan.json"}
+    return schema_of(PlanReport, PLAN_JSON)
 
 
 def dump(report: PlanReport) -> str:
-    return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    return written(report)
+
+
+def plan_file(path: Path) -> Path:
+    """``path`` itself, or the plan.json of the folder that it is."""
+    return path / PLAN_JSON if path.is_dir() else path
 
 
 def read_report(path: Path) -> PlanReport:

@@ -29,7 +29,6 @@ from planner.serving.protocol import (
 )
 from planner.serving.service import ServedModel, Service
 
-MAX_BODY = 16 << 20
 LARGE = 256 << 10
 """A body from which on reading it would hold up the others."""
 SKIPPED = 4
@@ -37,7 +36,7 @@ SKIPPED = 4
 BODY_S = 60.0
 
 
-def application(service: Service, max_body: int = MAX_BODY) -> Starlette:
+def application(service: Service, max_body: int) -> Starlette:
     """Answers for ``service``. Bodies above ``max_body`` bytes are refused."""
 
     async def about(request: Request) -> Response:

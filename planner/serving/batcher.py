@@ -22,7 +22,6 @@ from planner.serving.engine import EngineDied, Inferred
 from planner.serving.waiting import Waiting
 from planner.units import NS_PER_S
 
-MAX_WAITING = 1024
 HANGS_AFTER_S = 60.0
 RESTART_S = (0.0, 1.0, 5.0, 30.0)
 """How long a dead engine's restart is put off, by how often it failed in a row; then the last."""
@@ -96,7 +95,7 @@ class Batcher:
         instances: int = 1,
         queue_delay_ns: int = 0,
         batched: bool = True,
-        max_waiting: int = MAX_WAITING,
+        max_waiting: int,
         observe: Callable[[Batched], None] = lambda batch: None,
         hangs_after_s: float = HANGS_AFTER_S,
     ) -> None:
@@ -176,8 +175,7 @@ class Batcher:
             assert running is not None
             try:
                 self._run(running.engine, batch)
-            except EngineDied as error:
-                self._fail(batch, error)
+            except EngineDied:
                 self._restart(number)
             finally:
                 with self._changed:
@@ -202,27 +200,35 @@ class Batcher:
             return []
 
     def _run(self, engine: Instance, batch: list[_Request]) -> None:
-        """Raises EngineDied."""
+        """Raises EngineDied, when all of them have been told."""
         start_ns = perf_counter_ns()
         size = sum(request.size for request in batch)
         padded_to = self._sizes[bisect_left(self._sizes, size)] if self._batched else 1
         try:
             inferred = engine.infer(self._joined(batch, size, padded_to))
             parts = self._parted(inferred.outputs, batch, padded_to)
-        except EngineDied:
+        except EngineDied as error:
+            self._fail(batch, error)
             raise
         except BackendError as error:
             if len(batch) == 1:
                 self._fail(batch, error)
-                return
-            # Whichever it does not take, the others are not to suffer for it.
-            for request in batch:
-                self._run(engine, [request])
+            else:
+                self._run_each(engine, batch)
             return
         for request, outputs in zip(batch, parts, strict=True):
             _call(request.done, outputs)
         held_ns = perf_counter_ns() - start_ns
         self._observe(Batched(len(batch), size, padded_to, held_ns, inferred.engine_ns))
+
+    def _run_each(self, engine: Instance, batch: list[_Request]) -> None:
+        """Whichever the engine does not take, the others are not to suffer for it. Raises as ``_run``."""
+        for number, request in enumerate(batch, start=1):
+            try:
+                self._run(engine, [request])
+            except EngineDied as error:
+                self._fail(batch[number:], error)
+                raise
 
     def _joined(self, batch: list[_Request], size: int, padded_to: int) -> Feed:
         if len(batch) == 1 and size == padded_to:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from planner.backends import Feed
-from planner.errors import BackendError
+from planner.errors import BackendError, cause_of_death
 from planner.profiling.apart import environment, only_sees
 
 LOAD_TIMEOUT_S = 300.0
@@ -112,6 +112,5 @@ class EngineProcess:
 
     def _died(self) -> EngineDied:
         self._process.kill()
-        code = self._process.wait()
-        cause = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        cause = cause_of_death(self._process.wait())
         return EngineDied(f"{self._name}: the engine's process has died ({cause})")

@@ -18,7 +18,7 @@ from planner.errors import InputError
 from planner.export.servers import model_names
 from planner.export.signature import Shaped, Signature, signature_of
 from planner.export.source import Source, read_source
-from planner.report import Engine
+from planner.report import Engine, engine_of
 from planner.report.plan_json import CandidatePart, OfferPart, PlacementPart, PlanReport, TrafficPart
 from planner.serving.protocol import ModelSpec, TensorSpec
 from planner.serving.tensors import BYTES, DTYPES
@@ -36,7 +36,6 @@ class LocalModel:
     """
 
     spec: ModelSpec
-    workload: str
     candidate: CandidatePart
     engine: Engine
     inputs: tuple[Shaped, ...]
@@ -45,6 +44,10 @@ class LocalModel:
     share: float
     usd_per_hour: float
     replica_rps: float
+
+    @property
+    def workload(self) -> str:
+        return self.candidate.workload
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -77,11 +80,8 @@ class LocalModel:
 class LocalPart:
     """``notes``: what of the plan does not run here."""
 
-    report: PlanReport
-    folder: Path
     models: tuple[LocalModel, ...]
     offer: OfferPart
-    instances: int
     notes: tuple[str, ...]
 
 
@@ -118,7 +118,7 @@ def _part_of(
             best = (placement, fitting)
     if best is None:
         raise InputError(f"{plan}: {_why_nothing(source.report, candidates, cores, workload)}")
-    return _part(source, *best, workload)
+    return _part(source, candidates, *best, workload)
 
 
 def _fitting(
@@ -166,10 +166,13 @@ def _why_nothing(
 
 
 def _part(
-    source: Source, placement: PlacementPart, fitting: dict[str, int], workload: str | None
+    source: Source,
+    candidates: dict[str, CandidatePart],
+    placement: PlacementPart,
+    fitting: dict[str, int],
+    workload: str | None,
 ) -> LocalPart:
     report = source.report
-    candidates = {c.id: c for c in report.candidates}
     offer = next(o for o in report.offers if o.id == placement.offer_id)
     here = {t.candidate_id: t for t in placement.traffic if t.candidate_id in fitting}
     threads = sum(candidates[t.candidate_id].threads * t.replicas_per_instance for t in placement.traffic)
@@ -195,7 +198,7 @@ def _part(
     served = {m.workload for m in models}
     asked = [w.name for w in report.workloads if workload in (None, w.name)]
     notes = [f"{name}: nothing of it runs here." for name in asked if name not in served]
-    return LocalPart(report, source.folder, tuple(models), offer, placement.instances, tuple(notes))
+    return LocalPart(tuple(models), offer, tuple(notes))
 
 
 def _weight(traffic: TrafficPart, fitting: dict[str, int]) -> float:
@@ -232,7 +235,6 @@ def _model(
         )
     return LocalModel(
         spec=_spec(model_names(source.report)[candidate.workload], candidate, signature),
-        workload=candidate.workload,
         candidate=candidate,
         engine=engine,
         inputs=signature.inputs,
@@ -245,14 +247,12 @@ def _model(
 
 
 def _engine_of(candidate: CandidatePart, engines: Sequence[Engine]) -> Engine:
-    wanted = (candidate.variant, candidate.backend, candidate.device)
-    for engine in engines:
-        if (engine.variant, engine.backend, engine.device) == wanted and engine.workload in (
-            "",
-            candidate.workload,
-        ):
-            return engine
-    raise InputError(f"the plan has no engine of {candidate.variant} for {candidate.device}; make it again")
+    engine = engine_of(engines, candidate)
+    if engine is None:
+        raise InputError(
+            f"the plan has no engine of {candidate.variant} for {candidate.device}; make it again"
+        )
+    return engine
 
 
 def _spec(name: str, candidate: CandidatePart, signature: Signature) -> ModelSpec:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.serving.tensors import BYTES, DTYPES, TensorError, from_json, from_raw, to_json, to_raw
+from planner.serving.tensors import TensorError, from_json, from_raw, to_json, to_raw
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """Where the JSON ends and raw tensors begin."""
@@ -232,17 +232,3 @@ def _wanted(content: Mapping[str, Any], model: ModelSpec) -> tuple[tuple[str, bo
 
 def _names(specs: Sequence[TensorSpec]) -> str:
     return ", ".join(spec.name for spec in specs)
-
-
-__all__ = [
-    "BYTES",
-    "DTYPES",
-    "HEADER_LENGTH",
-    "VERSION",
-    "InferRequest",
-    "ModelSpec",
-    "Refused",
-    "TensorSpec",
-    "read_request",
-    "write_response",
-]

@@ -11,11 +11,12 @@ from time import perf_counter
 import numpy as np
 
 from planner.errors import BackendError
-from planner.serving.batcher import MAX_WAITING, Batched, Batcher, Instance, Overfull, Unavailable
+from planner.serving.batcher import Batched, Batcher, Instance, Overfull, Unavailable
 from planner.serving.engine import EngineDied, EngineProcess
 from planner.serving.local import LocalModel
 from planner.serving.metrics import Metrics, Rate, price
 from planner.serving.protocol import InferRequest, ModelSpec, Refused
+from planner.units import NS_PER_S
 
 Start = Callable[[LocalModel], Instance]
 
@@ -59,16 +60,12 @@ class ServedModel:
         except BaseException:
             self.close()
             raise
-        self._tell(metrics)
+        self._tell()
 
     @property
     def ready(self) -> bool:
         """Whether every replica is whole."""
         return all(batcher.ready for batcher in self._all())
-
-    @property
-    def load(self) -> int:
-        return sum(batcher.load for batcher in self._all())
 
     async def infer(self, request: InferRequest) -> list[np.ndarray]:
         """Raises Refused with the protocol's status."""
@@ -120,10 +117,10 @@ class ServedModel:
 
     def _observe(self, batch: Batched) -> None:
         self._metrics.batch.labels(self.spec.name).observe(batch.inferences)
-        self._metrics.engine_seconds.labels(self.spec.name).observe(batch.engine_ns / 1e9)
+        self._metrics.engine_seconds.labels(self.spec.name).observe(batch.engine_ns / NS_PER_S)
 
-    def _tell(self, metrics: Metrics) -> None:
-        name, every = self.spec.name, self._all()
+    def _tell(self) -> None:
+        name, every, metrics = self.spec.name, self._all(), self._metrics
         usd_per_hour = sum(model.usd_per_hour * model.replicas for model in self._models)
         metrics.watch(name, "waiting", lambda: sum(b.waiting for b in every))
         metrics.watch(name, "replicas", lambda: len(every))
@@ -140,7 +137,7 @@ class Service:
     def __init__(
         self,
         models: tuple[LocalModel, ...],
-        max_waiting: int = MAX_WAITING,
+        max_waiting: int,
         start: Start = start_engine,
         rng: random.Random | None = None,
     ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 
 DAY_H = 24
 
 Rates = Mapping[str, float]
+Block = tuple[str, ...]
+"""Neighbouring hours."""
 
 
 def merged(rates: Sequence[Rates], at_most: int) -> tuple[dict[str, float], list[dict[str, float]]]:
@@ -18,12 +21,22 @@ def merged(rates: Sequence[Rates], at_most: int) -> tuple[dict[str, float], list
     ways to divide the day it is one with the least sum, over hours and workloads, of what is planned beyond
     an hour's own rate, in parts of the workload's highest; past midnight too, where every hour is there.
     """
-    hours = list(rates[0])
+    hours = tuple(rates[0])
+    highest = [max(one.values()) or 1.0 for one in rates]
+
+    @cache
+    def cost(block: Block) -> float:
+        """What is planned beyond the hours' own rates."""
+        found = 0.0
+        for one, most in zip(rates, highest, strict=True):
+            planned = max(one[hour] for hour in block)
+            found += sum(planned - one[hour] for hour in block) / most
+        return found
+
     starts = range(len(hours)) if len(hours) == DAY_H else range(1)
     turned = [hours[start:] + hours[:start] for start in starts]
-    order, cuts = min(
-        ((order, _cuts(rates, order, at_most)) for order in turned),
-        key=lambda found: _beyond(rates, found[0], found[1]),
+    order, (_, cuts) = min(
+        ((order, _cuts(cost, order, at_most)) for order in turned), key=lambda found: found[1][0]
     )
     blocks = [order[first:last] for first, last in pairwise(cuts)]
     blocks.sort(key=lambda block: hours.index(block[0]))
@@ -39,30 +52,17 @@ def _name(block: Sequence[str]) -> str:
     return f"{block[0]}-{end:02}:00"
 
 
-def _cost(rates: Sequence[Rates], block: Sequence[str]) -> float:
-    """What is planned beyond the hours' own rates."""
-    found = 0.0
-    for one in rates:
-        highest = max(one[hour] for hour in block)
-        found += sum(highest - one[hour] for hour in block) / (max(one.values()) or 1.0)
-    return found
-
-
-def _beyond(rates: Sequence[Rates], order: Sequence[str], cuts: Sequence[int]) -> float:
-    return sum(_cost(rates, order[first:last]) for first, last in pairwise(cuts))
-
-
-def _cuts(rates: Sequence[Rates], order: Sequence[str], at_most: int) -> list[int]:
-    """Where blocks begin and the last one ends, by dynamic programming over the number of blocks."""
+def _cuts(cost: Callable[[Block], float], order: Block, at_most: int) -> tuple[float, list[int]]:
+    """The least cost, and where blocks begin and the last one ends, by dynamic programming over their
+    number."""
     count = len(order)
-    cost = {(i, j): _cost(rates, order[i:j]) for i in range(count) for j in range(i + 1, count + 1)}
     best: list[dict[int, tuple[float, list[int]]]] = [{0: (0.0, [0])}]
     for _ in range(min(at_most, count)):
         ends: dict[int, tuple[float, list[int]]] = {}
         for i, (spent, cuts) in best[-1].items():
             for j in range(i + 1, count + 1):
-                total = spent + cost[i, j]
+                total = spent + cost(order[i:j])
                 if j not in ends or total < ends[j][0]:
                     ends[j] = (total, [*cuts, j])
         best.append(ends)
-    return min((ends[count] for ends in best[1:] if count in ends), key=lambda found: found[0])[1]
+    return min((ends[count] for ends in best[1:] if count in ends), key=lambda found: found[0])

@@ -11,7 +11,7 @@ from planner.verifying.recalibrate import recalibrate
 from planner.verifying.seen import Seen
 from planner.verifying.simulate import Alike, Simulated, simulated
 from planner.verifying.verdict import Judged, judged
-from planner.verifying.verification_json import dump_verification, verification_part, verification_schema
+from planner.verifying.verification_json import dump_verification, verification_schema
 from planner.verifying.verify import (
     FAILS,
     HOLDS,
@@ -47,7 +47,6 @@ __all__ = [
     "read_observed",
     "recalibrate",
     "simulated",
-    "verification_part",
     "verification_schema",
     "verify",
 ]

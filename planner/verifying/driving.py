@@ -31,8 +31,9 @@ import numpy as np
 
 from planner.backends import Feed
 from planner.errors import BackendError, InputError, MissingDependencyError
-from planner.serving import Batched, Batcher, EngineProcess
-from planner.serving.protocol import HEADER_LENGTH
+from planner.serving.batcher import Batched, Batcher
+from planner.serving.engine import EngineProcess
+from planner.serving.protocol import HEADER_LENGTH, OCTETS
 from planner.serving.tensors import DTYPES, to_raw
 from planner.units import NS_PER_S
 
@@ -98,7 +99,6 @@ class Run:
     valid: bool
     reasons: str
     percentile_ns: float
-    completed_rps: float
     came_ns: np.ndarray
     sojourn_ns: np.ndarray
     batches: tuple[Batched, ...]
@@ -132,6 +132,8 @@ Answered = Callable[[bool], None]
 
 
 class _Served(Protocol):
+    rows: int
+    """How many different requests there are."""
     batches: list[Batched]
     pinned: bool
 
@@ -147,7 +149,6 @@ def drive(target: Target, load: Load) -> Run:
     failed = 0
 
     with _serving(target) as served, tempfile.TemporaryDirectory(prefix="planner-") as folder:
-        rows = _row_count(target.rows)
 
         def issue(queries: Sequence[Any]) -> None:
             for query in queries:
@@ -155,9 +156,9 @@ def drive(target: Target, load: Load) -> Run:
                 number = len(came)
                 came.append(now)
                 sojourn.append(-1)
-                served.ask(query.index, _completes(lg, query.id, number, now))
+                served.ask(query.index, completes(query.id, number, now))
 
-        def _completes(lg: Any, identity: int, number: int, now: int) -> Answered:
+        def completes(identity: int, number: int, now: int) -> Answered:
             def answered(right: bool) -> None:
                 nonlocal failed
                 lg.QuerySamplesComplete([lg.QuerySampleResponse(identity, 0, 0)])
@@ -166,10 +167,8 @@ def drive(target: Target, load: Load) -> Run:
 
             return answered
 
-        if isinstance(served, _Replica):
-            served.told(WARM)
         sut = lg.ConstructSUT(issue, lambda: None)
-        library = lg.ConstructQSL(rows, rows, lambda samples: None, lambda samples: None)
+        library = lg.ConstructQSL(served.rows, served.rows, lambda samples: None, lambda samples: None)
         try:
             lg.StartTestWithLogSettings(sut, library, _settings(lg, load), _logs(lg, folder))
         finally:
@@ -184,7 +183,6 @@ def drive(target: Target, load: Load) -> Run:
         valid=told["result_validity"] == "VALID" and not failed,
         reasons=f"{failed} requests failed" if failed else str(told.get("result_invalid_reason", "")).strip(),
         percentile_ns=float(told[f"result_{load.percentile:.2f}_percentile_latency_ns"]),
-        completed_rps=float(told["result_completed_samples_per_sec"]),
         came_ns=np.array(came, np.int64),
         sojourn_ns=np.array(sojourn, np.int64),
         batches=batches,
@@ -204,7 +202,7 @@ def overhead(target: Engines, count: int = UNLOADED, gap_s: float = GAP_S) -> Ov
         assert isinstance(served, _Replica)
         for size in target.batch_sizes:
             served.full(size, 10)
-        served.told(WARM + 10 * len(target.batch_sizes))
+        served.told(10 * len(target.batch_sizes))
         for turn in range(count):
             for size in target.batch_sizes:
                 if turn % 2:
@@ -242,12 +240,10 @@ class _Replica:
     """The plan's engines behind its batcher, in this process and its children."""
 
     def __init__(self, target: Engines) -> None:
-        with np.load(target.rows, allow_pickle=False) as arrays:
-            stacked = {name: arrays[name] for name in arrays.files}
-        count = _row_count(target.rows)
-        self._rows: list[Feed] = [
+        stacked, self.rows = _stacked(target.rows)
+        self._feeds: list[Feed] = [
             {name: array[k : k + 1] if target.batched else array[k] for name, array in stacked.items()}
-            for k in range(count)
+            for k in range(self.rows)
         ]
         self._batched = target.batched
         self.batches: list[Batched] = []
@@ -273,6 +269,7 @@ class _Replica:
             observe=self.batches.append,
         )
         self.full(1, WARM)
+        self.told(WARM)
 
     def told(self, count: int) -> list[Batched]:
         """The batches since the last call, as soon as they are ``count``: one is told of after it is done."""
@@ -284,14 +281,14 @@ class _Replica:
         return found
 
     def ask(self, row: int, answered: Answered) -> None:
-        self._batcher.submit(self._rows[row], lambda got: answered(not isinstance(got, Exception)))
+        self._batcher.submit(self._feeds[row], lambda got: answered(not isinstance(got, Exception)))
 
     def full(self, size: int, count: int) -> int:
         """``count`` batches of ``size``, one after the other; ns from asking the last to its answer."""
-        feed = self._rows[0]
+        feed = self._feeds[0]
         if self._batched and size > 1:
-            rows = [self._rows[k % len(self._rows)] for k in range(size)]
-            feed = {name: np.concatenate([row[name] for row in rows]) for name in feed}
+            feeds = [self._feeds[k % self.rows] for k in range(size)]
+            feed = {name: np.concatenate([one[name] for one in feeds]) for name in feed}
         return [self._once(feed, size if self._batched else 1) for _ in range(count)][-1]
 
     def _once(self, feed: Feed, size: int) -> int:
@@ -315,11 +312,10 @@ class _Remote:
         self.pinned = False
         self._target = target
         self._asked: SimpleQueue[tuple[int, Answered]] = SimpleQueue()
-        with np.load(target.rows, allow_pickle=False) as arrays:
-            stacked = {name: arrays[name] for name in arrays.files}
-        self._bodies = [_body(target, stacked, k) for k in range(_row_count(target.rows))]
+        stacked, self.rows = _stacked(target.rows)
+        self._bodies = [_body(target, stacked, k) for k in range(self.rows)]
         connection = self._connect()
-        for k in range(min(len(self._bodies), 20)):
+        for k in range(min(self.rows, 20)):
             status, answer = self._post(connection, k)
             if status != 200:
                 raise InputError(
@@ -346,7 +342,7 @@ class _Remote:
     def _post(self, connection: http.client.HTTPConnection, row: int) -> tuple[int, bytes]:
         head, raw = self._bodies[row]
         path = f"{urlsplit(self._target.url).path.rstrip('/')}/v2/models/{self._target.model}/infer"
-        headers = {HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+        headers = {HEADER_LENGTH: str(len(head)), "Content-Type": OCTETS}
         try:
             connection.request("POST", path, head + raw, headers)
             answer = connection.getresponse()
@@ -389,9 +385,11 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def _row_count(rows: Path) -> int:
+def _stacked(rows: Path) -> tuple[dict[str, np.ndarray], int]:
+    """The arrays of an ``.npz``, and how many requests they hold."""
     with np.load(rows, allow_pickle=False) as arrays:
-        return len(arrays[arrays.files[0]])
+        stacked = {name: arrays[name] for name in arrays.files}
+    return stacked, len(next(iter(stacked.values())))
 
 
 def _loadgen() -> Any:

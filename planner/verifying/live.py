@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,19 @@ from planner.capacity import Replica, ServiceLaws, service_laws, sojourn_percent
 from planner.capacity.analysis import analyse, analysed_at
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.workload import Slo, Workload
-from planner.errors import InputError, SpecError
+from planner.errors import InputError
 from planner.pipeline.inputs import Prepared, prepare
 from planner.pipeline.made import read_plan
+from planner.pipeline.recomputed import fleet_of
 from planner.profiling.apart import apart
 from planner.profiling.environment import usable_cores
-from planner.serving import Batched, LocalModel, deployed_part, local_part
-from planner.spec import Spec, read_spec
-from planner.units import NS_PER_MS
+from planner.serving.batcher import Batched
+from planner.serving.local import LocalModel, deployed_part, local_part
+from planner.units import NS_PER_MS, NS_PER_S
 from planner.verifying.driving import Endpoint, Engines, Load, Overhead, Run, Target, drive, overhead
 from planner.verifying.observed import Observed
 from planner.verifying.searching import TOLERANCE, median_of_searches
-from planner.verifying.seen import half_width
+from planner.verifying.seen import half_width, ranked
 from planner.verifying.service import laws_of
 
 SECONDS = 60.0
@@ -47,13 +49,9 @@ ALONE_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """What was seen of one candidate, with the runs behind it. ``searched``: the highest rates that each
-    search found; ``notes``: what the reader must know."""
+    """What was seen of one candidate; ``notes``: what the reader must know."""
 
     observed: Observed
-    run: Run
-    overhead: Overhead | None
-    searched: tuple[float, ...]
     notes: tuple[str, ...]
 
 
@@ -75,31 +73,32 @@ def live(
     progress: Progress = silent,
 ) -> list[Lived]:
     """Drive one replica of each candidate that runs here, at its planned rate, or the service at the URL
-    ``endpoint``, at the rate that the plan gives to what it deploys of the workload on one instance.
+    ``endpoint``, at the rate that the plan gives to one replica.
 
     Raises InputError where nothing of the plan runs here or the endpoint cannot be reached, SpecError where
     plan.yaml is not what the plan was made of, StoreError where its profiles are gone.
     """
     made = read_plan(plan)
-    fleet = read_spec((made.folder / made.report.files.plan_yaml).resolve(), made.folder)
-    if fleet.sha256 != made.report.inputs.plan_yaml_sha256:
-        raise SpecError(f"{fleet.path}: has changed since the plan was made; plan again")
+    fleet = fleet_of(made)
     part = deployed_part(plan, workload) if endpoint else local_part(plan, usable_cores(), workload)
     specs = {spec.workload.name: spec for spec in fleet.services}
     used = {model.candidate.id for model in part.models}
     laws = laws_of(made, fleet.services, used, profiles)
+
+    @cache
+    def prepared(workload: str) -> Prepared:
+        return prepare(specs[workload])
+
+    for model in part.models:
+        if len(laws[model.candidate.id]) > 1:
+            raise InputError(f"{model.workload}: requests of several classes cannot be driven yet")
     found = []
     for number, model in enumerate(part.models):
         progress(Step("live", model.workload, number, len(part.models)))
-        spec = specs[model.workload]
-        if len(laws[model.candidate.id]) > 1:
-            raise InputError(f"{model.workload}: requests of several classes cannot be driven yet")
-        with sent(spec, model) as rows:
-            (law,) = laws[model.candidate.id]
-            if endpoint is None:
-                found.append(_replica(model, spec.workload, law, rows, asked))
-            else:
-                found.append(_service(endpoint, model, spec.workload, law, rows, asked))
+        (law,) = laws[model.candidate.id]
+        with sent(prepared(model.workload), model) as rows:
+            target = endpoint_of(endpoint, model, rows) if endpoint else engines_of(model, rows)
+            found.append(_lived(target, model, specs[model.workload].workload, law, asked))
     progress(Step("live", "", len(part.models), len(part.models)))
     return found
 
@@ -117,45 +116,26 @@ def engines_of(model: LocalModel, rows: Path) -> Engines:
     )
 
 
-def _replica(model: LocalModel, workload: Workload, laws: ServiceLaws, rows: Path, asked: Asked) -> Lived:
-    target = engines_of(model, rows)
-    added: Overhead = apart(overhead, target, timeout_s=ALONE_S)
-    predicted = predict(laws, added, model, workload, model.replica_rps)
-    run = _driven(target, workload.slo, model.replica_rps, asked, asked.seed)
-    return _lived(model, workload, run, predicted, asked, target, added, service_ratio(run.batches, laws))
-
-
-def _service(
-    url: str, model: LocalModel, workload: Workload, laws: ServiceLaws, rows: Path, asked: Asked
-) -> Lived:
-    """The service has replicas of its own and a network before it; the plan's figures are a replica's."""
-    target = Endpoint(
+def endpoint_of(url: str, model: LocalModel, rows: Path) -> Endpoint:
+    return Endpoint(
         url=url,
         model=model.spec.name,
         batched=bool(model.spec.batch),
         rows=rows,
         datatypes=tuple((spec.name, spec.datatype) for spec in model.spec.inputs),
     )
-    predicted = predict(laws, None, model, workload, model.replica_rps)
-    run = _driven(target, workload.slo, model.replica_rps, asked, asked.seed)
-    return _lived(model, workload, run, predicted, asked, target, None, None)
 
 
-def _lived(
-    model: LocalModel,
-    workload: Workload,
-    run: Run,
-    predicted: Predicted,
-    asked: Asked,
-    target: Target,
-    added: Overhead | None,
-    ratio: float | None,
-) -> Lived:
+def _lived(target: Target, model: LocalModel, workload: Workload, laws: ServiceLaws, asked: Asked) -> Lived:
+    """A service has replicas of its own and a network before it; the plan's figures are a replica's."""
     slo = workload.slo
-    searched: tuple[float, ...] = ()
+    # What a service adds cannot be measured from outside.
+    added = apart(overhead, target, timeout_s=ALONE_S) if isinstance(target, Engines) else None
+    predicted = predict(laws, added, model, workload, model.replica_rps)
+    run = _driven(target, slo, model.replica_rps, asked, asked.seed)
     highest = None
     if asked.searches:
-        highest, searched = search(target, slo, predicted.capacity_rps, asked)
+        highest, _ = search(target, slo, predicted.capacity_rps, asked)
     low, high = interval_ns(run.sojourn_ns, slo.percentile)
     sizes = [batch.inferences for batch in run.batches]
     observed = Observed(
@@ -174,13 +154,13 @@ def _lived(
         valid=run.valid,
         predicted_batch_size=predicted.mean_batch_size,
         mean_batch_size=float(np.mean(sizes)) if sizes else None,
-        service_ratio=ratio,
+        service_ratio=service_ratio(run.batches, laws),
         arrival_cv=run.arrival_cv,
         planned_cv=workload.arrivals.cv,
         highest_rps=highest,
         planned_capacity_rps=predicted.capacity_rps,
     )
-    return Lived(observed, run, added, searched, tuple(_notes(run, workload)))
+    return Lived(observed, tuple(_notes(run, workload)))
 
 
 def _notes(run: Run, workload: Workload) -> Iterator[str]:
@@ -215,7 +195,7 @@ def predict(
     served = replace(workload, slo=inside(workload.slo, wake))
     capacity = analyse(replica, served)
     percentile = sojourn_percentile_at(replica, served, rate_rps)
-    stable = np.isfinite(percentile) and rate_rps < replica.limit_per_ns * 1e9
+    stable = np.isfinite(percentile) and rate_rps < replica.limit_per_ns * NS_PER_S
     return Predicted(
         percentile_ns=percentile + wake,
         overhead_ns=wake + (float(np.mean(added.hop_ns[min(added.hop_ns)])) if added else 0.0),
@@ -230,7 +210,7 @@ def inside(slo: Slo, outside_ns: float) -> Slo:
 
 
 def with_hops(laws: ServiceLaws, hop_ns: dict[int, tuple[int, ...]]) -> ServiceLaws:
-    """The laws, every service time with a measured hop of its batch size: in turn, as the samples go."""
+    """The laws, every service time with a measured hop of its batch size, drawn at random."""
     rng = np.random.default_rng(0)
     longer = {
         size: np.round(samples + rng.choice(np.asarray(hop_ns[size]), len(samples))).astype(int).tolist()
@@ -253,13 +233,11 @@ def interval_ns(sojourn_ns: np.ndarray, percentile: float, segments: int = SEGME
     """
     ordered = np.sort(sojourn_ns)
     level = percentile / 100
-    at = ordered[max(int(np.ceil(level * len(ordered))), 1) - 1]
+    at = ranked(ordered, level)
     parts = np.array_split(sojourn_ns, segments)
     hits = np.array([(p <= at).sum() for p in parts])
     wide = half_width(hits, np.array([len(p) for p in parts]))
-    low = int(np.ceil((level - wide) * len(ordered)))
-    high = int(np.ceil((level + wide) * len(ordered)))
-    return float(ordered[max(low, 1) - 1]), float(ordered[min(high, len(ordered)) - 1])
+    return ranked(ordered, level - wide), min(ranked(ordered, level + wide), float(ordered[-1]))
 
 
 def search(
@@ -288,9 +266,8 @@ def _driven(target: Target, slo: Slo, rate_rps: float, asked: Asked, seed: int) 
 
 
 @contextmanager
-def sent(spec: Spec, model: LocalModel) -> Iterator[Path]:
+def sent(prepared: Prepared, model: LocalModel) -> Iterator[Path]:
     """Requests to send: the plan's evaluation data, as an ``.npz`` that ends with the context."""
-    prepared = prepare(spec)
     with tempfile.TemporaryDirectory(prefix="planner-") as folder:
         path = Path(folder) / "rows.npz"
         write_rows(path, _rows(prepared, model))

@@ -5,24 +5,25 @@ Every field is listed by hand, versioned. Units stand in the names.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from planner.errors import InputError
+from planner.report.part import Part, written
 from planner.verifying.observed import Observed
 from planner.verifying.verdict import Judged
+from planner.verifying.verify import Verdict
 
 # 1: first format
 OBSERVED_SCHEMA: Literal[1] = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class _Part(Part):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class ObservedPart(_Part):
@@ -48,7 +49,7 @@ class ObservedPart(_Part):
     planned_cv: float = Field(1.0, gt=0)
     highest_rps: float | None = Field(None, description="The highest rate that held, where searched for.")
     planned_capacity_rps: float | None = None
-    verdict: Literal["holds", "fails", "cannot tell"] | None = None
+    verdict: Verdict | None = None
     broke: list[str] = Field([], description="Assumptions that do not hold.")
     words: str = ""
 
@@ -64,14 +65,13 @@ def dump_observed(found: Sequence[Judged]) -> str:
     parts = [
         ObservedPart(
             **asdict(judged.observed),
-            verdict=judged.verdict,  # type: ignore[arg-type]
+            verdict=judged.verdict,
             broke=[name for name, _ in judged.broke],
             words=judged.words,
         )
         for judged in found
     ]
-    content = ObservationsPart(observed=parts).model_dump(mode="json")
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return written(ObservationsPart(observed=parts))
 
 
 def read_observed(path: Path) -> tuple[Observed, ...]:

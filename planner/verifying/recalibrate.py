@@ -10,10 +10,10 @@ from pathlib import Path
 
 from planner.errors import InputError
 from planner.pipeline.made import Made
+from planner.pipeline.profiled import variant_sha256
 from planner.report.plan_json import CandidatePart
 from planner.store import Calibration, write_calibrations
 from planner.verifying.observed import Observed
-from planner.verifying.service import variant_sha256
 
 AGREES = 0.02
 """Service times that differ by no more than this share from the plan's are as profiled."""
@@ -29,17 +29,19 @@ def recalibrate(
     """
     candidates = {part.id: part for part in made.report.candidates}
     by_key: dict[tuple[str, ...], list[Calibration]] = defaultdict(list)
+    planned: dict[tuple[str, ...], float] = {}
     for seen in observed:
         if seen.candidate_id not in candidates:
             raise InputError(f"{seen.candidate_id} was observed, the plan has no such candidate; plan again")
         if seen.service_ratio is not None:
-            found = _calibration(made, candidates[seen.candidate_id], seen, seen.service_ratio, now)
+            candidate = candidates[seen.candidate_id]
+            found = _calibration(made, candidate, seen, seen.service_ratio, now)
             by_key[found.key].append(found)
+            planned[found.key] = candidate.profiles[0].calibration
     if not by_key:
         raise InputError(
             "no observation tells service times: an endpoint hides them; use --live where it runs"
         )
-    planned = {key: _planned(made, found[0]) for key, found in by_key.items()}
     joined = [_mean(found) for found in by_key.values()]
     off = tuple(c for c in joined if abs(c.factor / planned[c.key] - 1) > AGREES)
     if off:
@@ -61,17 +63,6 @@ def _calibration(
         factor=profile.calibration * ratio,
         requests=seen.requests,
         taken_at=now.isoformat(timespec="seconds"),
-    )
-
-
-def _planned(made: Made, found: Calibration) -> float:
-    """The factor that the plan was made with."""
-    return next(
-        profile.calibration
-        for part in made.report.candidates
-        for profile in part.profiles
-        if (part.variant, part.backend, profile.device, profile.environment)
-        == (found.variant, found.backend, found.device, found.environment)
     )
 
 

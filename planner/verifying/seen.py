@@ -76,7 +76,7 @@ def seen_in(parts: list[Runs], percentile: float, budget_ns: float, stable: bool
         return _nothing()
     ordered = np.sort(sojourn[np.isfinite(sojourn)])
     level = percentile / 100
-    at = _ranked(ordered, level)
+    at = ranked(ordered, level)
     below = half_width((sojourn <= at).sum(axis=1), counts)
     late_by_run = (sojourn > budget_ns).sum(axis=1)
     late, wide = float(late_by_run.sum()) / total, half_width(late_by_run, counts)
@@ -84,15 +84,15 @@ def seen_in(parts: list[Runs], percentile: float, budget_ns: float, stable: bool
     return Seen(
         requests=total,
         percentile_ns=at if stable else math.inf,
-        low_ns=_ranked(ordered, level - below),
-        high_ns=_ranked(ordered, level + below) if stable else math.inf,
+        low_ns=ranked(ordered, level - below),
+        high_ns=ranked(ordered, level + below) if stable else math.inf,
         late=late,
         late_low=max(late - wide, 0.0),
         late_high=min(max(late + wide, hidden), 1.0),
         over=_ratio(parts, "over_ns", "judged_ns"),
         utilisation=_ratio(parts, "busy_ns", "lasted_ns"),
         found_mean=float(found.mean()),
-        found_p99=_ranked(np.sort(found), 0.99),
+        found_p99=ranked(np.sort(found), 0.99),
         mean_batch_size=_ratio(parts, "served", "batches"),
     )
 
@@ -110,7 +110,7 @@ def _by_run(values: Array) -> Array:
     return values.reshape(len(values), -1)
 
 
-def _ranked(ordered: Array, level: float) -> float:
+def ranked(ordered: Array, level: float) -> float:
     """The nearest rank; infinite where that is beyond the last."""
     rank = math.ceil(level * len(ordered) - 1e-9)
     return float(ordered[max(rank, 1) - 1]) if rank <= len(ordered) else math.inf

@@ -101,7 +101,7 @@ def _memory(fleet: Sequence[Alike], rate_rps: float) -> int:
     for alike in (alike for alike in fleet if alike.stable):
         laws = alike.replica.laws
         load = alike.rate_rps / NS_PER_S / (alike.count * alike.replica.limit_per_ns)
-        varies = 1 / laws.max_batch_size + float(np.var(laws.samples_ns[-1])) / float(laws.mean_ns[-1]) ** 2
+        varies = 1 / laws.max_batch_size + laws.variance
         services = MEMORY * varies / (1 - load) ** 2 + 10
         longest_ns = max(longest_ns, services * float(laws.mean_ns[-1]) / alike.replica.instances)
     return math.ceil(min(longest_ns * rate_rps / NS_PER_S, 1e15))

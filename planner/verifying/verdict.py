@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from planner.units import NS_PER_MS
 from planner.verifying.observed import Observed
-from planner.verifying.verify import FAILS, HOLDS, UNCLEAR
+from planner.verifying.verify import FAILS, HOLDS, UNCLEAR, Verdict
+from planner.verifying.words import distance_words
 
 SERVICE, ARRIVALS, RATE, BATCHING = "service times", "arrivals", "rate", "batching"
 """What a prediction assumes."""
@@ -24,7 +26,7 @@ class Judged:
     right. ``broke``: the assumptions that do not hold, what explains most first, each with its words."""
 
     observed: Observed
-    verdict: str
+    verdict: Verdict
     predicted: bool
     broke: tuple[tuple[str, str], ...]
 
@@ -32,11 +34,9 @@ class Judged:
     def words(self) -> str:
         """One line: by how much, and why."""
         o = self.observed
-        distance = o.measured_ms - o.budget_ms
-        side = "above" if distance > 0 else "below"
         parts = [
             f"p{o.percentile:g} {o.measured_ms:.3g} ({o.measured_low_ms:.3g} to {o.measured_high_ms:.3g}) ms "
-            f"is {abs(distance):.3g} ms {side} the budget of {o.budget_ms:.3g} ms",
+            f"{distance_words(o.measured_ms * NS_PER_MS, o.budget_ms * NS_PER_MS)}",
             f"{o.measured_ms / o.predicted_ms:.2f} times the {o.predicted_ms:.3g} ms predicted",
         ]
         if not o.valid:
@@ -49,6 +49,7 @@ class Judged:
 
 def judged(observed: Observed) -> Judged:
     o = observed
+    verdict: Verdict
     if o.measured_low_ms > o.budget_ms:
         verdict = FAILS
     else:

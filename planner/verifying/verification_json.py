@@ -5,28 +5,23 @@ Units stand in the names, shares are from 0 to 1.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from planner.domain.workload import Arrivals
+from planner.report.part import Part, schema_of, written
 from planner.units import NS_PER_MS
 from planner.verifying.seen import CONFIDENCE, Seen
-from planner.verifying.verify import Case, Replicas, Verification
+from planner.verifying.verify import Broke, Case, Replicas, Verdict, Verification
 from planner.verifying.words import case_words
 
 # 1: first format
 VERIFICATION_SCHEMA: Literal[1] = 1
-Verdict = Literal["holds", "fails", "cannot tell"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SeenPart(_Part):
+class SeenPart(Part):
     """What requests saw; the ends of intervals are ``low`` and ``high``."""
 
     requests: int
@@ -43,7 +38,7 @@ class SeenPart(_Part):
     mean_batch_size: float
 
 
-class ReplicasPart(_Part):
+class ReplicasPart(Part):
     """Replicas that are alike."""
 
     candidate_id: str
@@ -58,7 +53,7 @@ class ReplicasPart(_Part):
     each: list[SeenPart] = Field(description="One for each replica.")
 
 
-class CasePart(_Part):
+class CasePart(Part):
     """A workload in a period."""
 
     workload: str
@@ -68,7 +63,7 @@ class CasePart(_Part):
     percentile: float
     budget_ms: float
     verdict: Verdict = Field(description="By the interval of the share of late requests.")
-    broke: Literal["", "arrivals", "queues", "redundancy"] = Field(
+    broke: Broke = Field(
         description="The assumption without which it would not fail; empty: it does not, or that is unknown."
     )
     words: str
@@ -77,12 +72,12 @@ class CasePart(_Part):
     replicas: list[ReplicasPart]
 
 
-class ArrivalsPart(_Part):
+class ArrivalsPart(Part):
     kind: Literal["poisson", "gamma", "trace"]
     cv: float | None = Field(description="Null of a trace.")
 
 
-class VerificationPart(_Part):
+class VerificationPart(Part):
     """Whether a plan holds, by simulation."""
 
     schema_version: Literal[1] = VERIFICATION_SCHEMA
@@ -98,7 +93,7 @@ class VerificationPart(_Part):
 
 def verification_part(found: Verification) -> VerificationPart:
     return VerificationPart(
-        verdict=found.verdict,  # type: ignore[arg-type]
+        verdict=found.verdict,
         plan_yaml_sha256=found.made.report.inputs.plan_yaml_sha256,
         arrivals=None if found.arrivals is None else _arrivals(found.arrivals),
         requests=found.requests,
@@ -110,14 +105,12 @@ def verification_part(found: Verification) -> VerificationPart:
 
 
 def dump_verification(found: Verification) -> str:
-    part = verification_part(found)
-    return json.dumps(part.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    return written(verification_part(found))
 
 
 def verification_schema() -> dict[str, Any]:
     """The JSON Schema of a verification."""
-    schema = VerificationPart.model_json_schema(mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "verification"}
+    return schema_of(VerificationPart, "verification")
 
 
 def _arrivals(arrivals: Arrivals) -> ArrivalsPart:
@@ -135,8 +128,8 @@ def _case(case: Case, arrivals: Arrivals | None) -> CasePart:
         rate_rps=case.rate_rps,
         percentile=slo.percentile,
         budget_ms=slo.budget_ns / NS_PER_MS,
-        verdict=case.verdict,  # type: ignore[arg-type]
-        broke=case.broke,  # type: ignore[arg-type]
+        verdict=case.verdict,
+        broke=case.broke,
         words=case_words(case, arrivals),
         settled=case.settled,
         seen=None if case.whole is None else _seen(case.whole),
@@ -154,7 +147,7 @@ def _replicas(replicas: Replicas) -> ReplicasPart:
         replica_rps=kind.rate_rps / kind.count,
         extrapolated=kind.placement.pattern.extrapolated,
         predicted_ms=None if kind.predicted_ns is None else kind.predicted_ns / NS_PER_MS,
-        verdict=replicas.verdict,  # type: ignore[arg-type]
+        verdict=replicas.verdict,
         together=_seen(replicas.together),
         each=[_seen(seen) for seen in replicas.each],
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, Literal
 
-from planner.domain.problem import NO_LOSS
 from planner.domain.progress import Progress, Step, silent
 from planner.domain.workload import SATURATED, Arrivals, Workload
-from planner.errors import SpecError
 from planner.pipeline.made import Made
-from planner.spec import Fleet, read_spec
+from planner.pipeline.recomputed import fleet_of
+from planner.spec import Fleet
 from planner.units import NS_PER_MS
 from planner.verifying.fleet import Kind, Laws, after, kinds_of, worst_loss
 from planner.verifying.seen import Seen
@@ -19,9 +19,15 @@ from planner.verifying.service import laws_of
 from planner.verifying.simulate import Alike, Simulated, simulated
 
 REQUESTS = 1_000_000
-HOLDS, FAILS, UNCLEAR = "holds", "fails", "cannot tell"
-ARRIVALS, QUEUES, REDUNDANCY = "arrivals", "queues", "redundancy"
-"""Assumptions that may have broken."""
+HOLDS: Final = "holds"
+FAILS: Final = "fails"
+UNCLEAR: Final = "cannot tell"
+Verdict = Literal["holds", "fails", "cannot tell"]
+ARRIVALS: Final = "arrivals"
+QUEUES: Final = "queues"
+REDUNDANCY: Final = "redundancy"
+Broke = Literal["", "arrivals", "queues", "redundancy"]
+"""Assumptions that may have broken; empty: none, or that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Replicas:
     kind: Kind
     together: Seen
     each: tuple[Seen, ...]
-    verdict: str
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,8 @@ class Case:
     period: str
     rate_rps: float
     lost: str
-    verdict: str
-    broke: str
+    verdict: Verdict
+    broke: Broke
     whole: Seen | None
     replicas: tuple[Replicas, ...]
     settled: bool = True
@@ -67,9 +73,11 @@ class Verification:
     simulated: int
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         found = {case.verdict for case in self.cases}
-        return next(v for v in (FAILS, UNCLEAR, HOLDS) if v in found or v == HOLDS)
+        if FAILS in found:
+            return FAILS
+        return UNCLEAR if UNCLEAR in found else HOLDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +110,11 @@ def verify(
     plan.yaml's. Raises SpecError where plan.yaml is not as it was when the plan was made, StoreError where
     the profiles are not there.
     """
-    fleet = _spec_of(made)
+    fleet = fleet_of(made)
     placements = made.solution.placements
     used = {i for placement in placements for i, _ in placement.pattern.replicas}
     asked = _Asked(made, laws_of(made, fleet.services, used, profiles), arrivals, requests, seed)
-    todo = list(_served(fleet, made))
+    todo = list(_served(fleet))
     cases: list[Case] = []
     count = 0
     for done, (workload, period, rate_rps) in enumerate(todo):
@@ -118,15 +126,7 @@ def verify(
     return Verification(made, arrivals, requests, seed, tuple(cases), count)
 
 
-def _spec_of(made: Made) -> Fleet:
-    path = (made.folder / made.report.files.plan_yaml).resolve()
-    fleet = read_spec(path, made.folder)
-    if fleet.sha256 != made.report.inputs.plan_yaml_sha256:
-        raise SpecError(f"{path}: has changed since the plan was made; plan again")
-    return fleet
-
-
-def _served(fleet: Fleet, made: Made) -> Iterator[tuple[Workload, str, float]]:
+def _served(fleet: Fleet) -> Iterator[tuple[Workload, str, float]]:
     """Each workload and period with requests in it."""
     periods = [period.name for period in fleet.periods] or [""]
     for spec in fleet.services:
@@ -144,7 +144,7 @@ def _cases(asked: _Asked, workload: Workload, period: str, rate_rps: float) -> I
     derating = asked.made.report.packing_derating
     kinds = kinds_of(workload, placements, candidates, derating, _predicted(asked.made, period))
     yield _case(asked, workload, period, rate_rps, "", kinds)
-    loss = worst_loss(kinds, placements, workload, rate_rps) if workload.redundancy != NO_LOSS else None
+    loss = worst_loss(kinds, placements, workload, rate_rps)
     if loss is not None:
         left = after(loss, kinds, workload, rate_rps) if loss.load < float("inf") else ()
         yield _case(asked, workload, period, rate_rps, loss.name, left)
@@ -163,14 +163,15 @@ def _case(
         for kind, together, each in zip(served, found.alike, found.replicas, strict=True)
     )
     verdict = verdict_of(found.whole, allowed, found.settled)
-    count, broke = found.simulated, ""
+    count = found.simulated
+    broke: Broke = ""
     if verdict == FAILS:
         broke, more = _what_broke(asked, workload, rate_rps, served, allowed)
         count += more
     return Case(workload, period, rate_rps, lost, verdict, broke, found.whole, replicas, found.settled), count
 
 
-def verdict_of(seen: Seen, allowed: float, settled: bool = True) -> str:
+def verdict_of(seen: Seen, allowed: float, settled: bool = True) -> Verdict:
     """By the interval of the share of late requests; what is not settled may fail, but not hold."""
     if seen.late_low > allowed:
         return FAILS
@@ -179,7 +180,7 @@ def verdict_of(seen: Seen, allowed: float, settled: bool = True) -> str:
 
 def _what_broke(
     asked: _Asked, workload: Workload, rate_rps: float, kinds: Sequence[Kind], allowed: float
-) -> tuple[str, int]:
+) -> tuple[Broke, int]:
     """The assumption without which it would not have failed, and how many requests it took to tell."""
     if workload.capacity == SATURATED:
         return QUEUES, 0

@@ -26,6 +26,13 @@ def percentile_words(seen: Seen) -> str:
     return f"{_ms(seen.percentile_ns)} ({_ms(seen.low_ns)} to {high})"
 
 
+def distance_words(percentile_ns: float, budget_ns: float) -> str:
+    """``is 5 ms below the budget of 20 ms``"""
+    distance_ns = percentile_ns - budget_ns
+    side = "above" if distance_ns > 0 else "below"
+    return f"is {_ms(abs(distance_ns))} ms {side} the budget of {_ms(budget_ns)} ms"
+
+
 def case_words(case: Case, arrivals: Arrivals | None) -> str:
     """What a case comes to; empty where it holds, and there is no more to say."""
     if case.verdict == HOLDS:
@@ -36,9 +43,7 @@ def case_words(case: Case, arrivals: Arrivals | None) -> str:
     allowed = 1 - slo.percentile / 100
     what = f"p{slo.percentile:g} {percentile_words(seen)}"
     if not math.isinf(seen.percentile_ns):
-        distance_ns = seen.percentile_ns - slo.budget_ns
-        side = "above" if distance_ns > 0 else "below"
-        what += f" ms is {_ms(abs(distance_ns))} ms {side} the budget of {_ms(slo.budget_ns)} ms"
+        what += f" ms {distance_words(seen.percentile_ns, slo.budget_ns)}"
     late = f"{seen.late:.3%} of the requests are late ({seen.late_low:.3%} to {seen.late_high:.3%})"
     what += f"; {late}, {allowed * 100:.3g}% may be"
     if not case.settled:

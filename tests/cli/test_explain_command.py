@@ -11,49 +11,34 @@ from typing import Any
 
 import jsonschema
 import pytest
-from plan_files import write_plan
-from typer.testing import CliRunner, Result
+from imported_plans import imported_plan, sheet, write_imported
+from plan_files import invoke
 
-from planner.cli import app
-
-SHEET = """\
-model,variant,device,backend,batch_size,mean_ms,p50_ms,p95_ms,p99_ms,memory_mib,source
-net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,a paper
-net,int8,T4,tensorrt,1,2,2,2.1,2.2,,a paper
-net,int8,T4,tensorrt,8,8,8,8.1,8.2,,a paper
-net,int8,L4,tensorrt,1,1,1,1.1,1.2,,a blog
-net,int4,L4,tensorrt,1,0.5,0.5,0.6,0.7,,a blog
-net,int8,A30,tensorrt,1,1,1,1.1,1.2,,a blog
-"""
-CONTENT: dict[str, Any] = {
-    "imported": {"profiles": "sheet.csv"},
-    "accuracy": {
-        "metric": "accuracy",
-        "max_drop": 0.05,
-        "declared": {
-            "fp32": {"value": 0.9, "source": "a paper"},
-            "int8": {"value": 0.88, "source": "a thesis"},
-            "int4": {"value": 0.8, "source": "a thesis"},
-        },
-    },
-    "workload": {"name": "net", "rate_rps": 2000, "slo": {"latency": "30ms"}},
-    "fleet": {"providers": ["aws"], "regions": ["us-east-1"], "max_instances_per_offer": 3},
-}
+SHEET = sheet(
+    "net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,a paper",
+    "net,int8,T4,tensorrt,1,2,2,2.1,2.2,,a paper",
+    "net,int8,T4,tensorrt,8,8,8,8.1,8.2,,a paper",
+    "net,int8,L4,tensorrt,1,1,1,1.1,1.2,,a blog",
+    "net,int4,L4,tensorrt,1,0.5,0.5,0.6,0.7,,a blog",
+    "net,int8,A30,tensorrt,1,1,1,1.1,1.2,,a blog",
+)
+CONTENT = imported_plan(
+    {"fp32": 0.9, "int8": 0.88, "int4": 0.8},
+    {"max_drop": 0.05},
+    {"name": "net", "rate_rps": 2000},
+    {"max_instances_per_offer": 3},
+)
 Write = Callable[..., Path]
 
 
-def planner(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)])
-
-
 def done(*arguments: str | Path) -> str:
-    run = planner(*arguments)
+    run = invoke(*arguments)
     assert run.exit_code == 0, run.stderr
     return run.stdout
 
 
 def refused(code: int, *arguments: str | Path) -> str:
-    run = planner(*arguments)
+    run = invoke(*arguments)
     assert run.exit_code == code, run.stderr
     assert run.stdout == ""
     assert len(run.stderr.splitlines()) == 1
@@ -63,8 +48,7 @@ def refused(code: int, *arguments: str | Path) -> str:
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     def write(**changes: Any) -> Path:
-        (tmp_path / "sheet.csv").write_text(SHEET)
-        return write_plan(tmp_path / "plan.yaml", CONTENT, **changes)
+        return write_imported(tmp_path, SHEET, CONTENT, **changes)
 
     return write
 
@@ -73,8 +57,7 @@ def write(tmp_path: Path) -> Write:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a plan, read only."""
     folder = tmp_path_factory.mktemp("made")
-    (folder / "sheet.csv").write_text(SHEET)
-    done("plan", write_plan(folder / "plan.yaml", CONTENT))
+    done("plan", write_imported(folder, SHEET, CONTENT))
     return folder / "plan"
 
 

@@ -12,23 +12,23 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from plan_files import write_plan
+from imported_plans import imported_plan, sheet, write_imported
 
 from planner.errors import InfeasibleError, InputError
 from planner.pipeline import dry_run, load_spec, plan, publish
 from planner.report import json_schema
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bert-large" / "plan.yaml"
-SHEET = """\
-model,variant,device,backend,batch_size,mean_ms,p50_ms,p95_ms,p99_ms,memory_mib,source
-net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,a paper
-net,int8,T4,tensorrt,1,2,2,2.1,2.2,,a paper
-net,int8,T4,tensorrt,8,8,8,8.1,8.2,,a paper
-net,int8,T4,tensorrt,16,20,20,20.1,20.2,,a paper
-net,int8,A30,tensorrt,1,1,1,1.1,1.2,,a blog
-net,int8,genoa,onnxruntime,1,9,9,9.1,9.2,100,a blog
-net,int8,genoa,onnxruntime,2,17,17,17.1,17.2,,a blog
-"""
+SHEET = sheet(
+    "net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,a paper",
+    "net,int8,T4,tensorrt,1,2,2,2.1,2.2,,a paper",
+    "net,int8,T4,tensorrt,8,8,8,8.1,8.2,,a paper",
+    "net,int8,T4,tensorrt,16,20,20,20.1,20.2,,a paper",
+    "net,int8,A30,tensorrt,1,1,1,1.1,1.2,,a blog",
+    "net,int8,genoa,onnxruntime,1,9,9,9.1,9.2,100,a blog",
+    "net,int8,genoa,onnxruntime,2,17,17,17.1,17.2,,a blog",
+)
+CONTENT = imported_plan({"fp32": 0.9, "int8": 0.88}, {"max_drop": 0.05}, {"rate_rps": 400})
 Write = Callable[..., Path]
 
 
@@ -37,21 +37,7 @@ def write(tmp_path: Path) -> Write:
     """A plan.yaml over a small sheet; keyword arguments change it, None takes a key away."""
 
     def write(sheet: str = SHEET, **changes: Any) -> Path:
-        (tmp_path / "sheet.csv").write_text(sheet)
-        content: dict[str, Any] = {
-            "imported": {"profiles": "sheet.csv"},
-            "accuracy": {
-                "metric": "accuracy",
-                "max_drop": 0.05,
-                "declared": {
-                    "fp32": {"value": 0.9, "source": "a paper"},
-                    "int8": {"value": 0.88, "source": "a thesis"},
-                },
-            },
-            "workload": {"rate_rps": 400, "slo": {"latency": "30ms"}},
-            "fleet": {"providers": ["aws"], "regions": ["us-east-1"]},
-        }
-        return write_plan(tmp_path / "plan.yaml", content, **changes)
+        return write_imported(tmp_path, sheet, CONTENT, **changes)
 
     return write
 
@@ -114,6 +100,26 @@ def test_what_cannot_serve_is_rejected_and_why(write: Write) -> None:
     assert report.variants[1].quality.drop == pytest.approx(0.02)
     assert report.variants[0].size_bytes is None
     assert not list((spec.output / "engines").glob("*/*")), "a manifest and nothing else"
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        (
+            {"sheet": SHEET.replace("net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,a paper\n", "")},
+            "no imported profile of fp32 at batch 1 could serve net",
+        ),
+        (
+            {"fleet": {"only": ["T4"], "budget_usd_per_hour": 0.9}},
+            "fp32 at batch 1 cannot serve all within the fleet's limits",
+        ),
+    ],
+)
+def test_without_a_baseline_the_reason_is_told(write: Write, changes: dict[str, Any], note: str) -> None:
+    named = {"workload": {"name": "net", "rate_rps": 400}, "accuracy": {"max_drop": None, "minimum": 0.5}}
+    made = plan(load_spec(write(**named, **changes)))
+    assert made.baseline is None
+    assert made.baseline_note == note
 
 
 def test_capacity_is_that_of_the_step_distribution(write: Write) -> None:

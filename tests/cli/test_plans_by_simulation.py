@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from imported_plans import COLUMNS, imported_plan, sheet, write_imported
 from onnx_models import LabelledModel
 from plan_files import planner, tiny_plan, write_plan
 
@@ -17,34 +18,23 @@ from planner.errors import InfeasibleError
 from planner.pipeline import load_spec, plan, publish
 from planner.report import json_schema
 
-SHEET = """\
-model,variant,device,backend,batch_size,mean_ms,p50_ms,p95_ms,p99_ms,memory_mib,instances,source
-net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,1,a paper
-net,fp32,T4,tensorrt,8,12,12,12.1,12.2,,1,a paper
-"""
+WITH_INSTANCES = f"{COLUMNS},instances"
+SHEET = sheet(
+    "net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,1,a paper",
+    "net,fp32,T4,tensorrt,8,12,12,12.1,12.2,,1,a paper",
+    columns=WITH_INSTANCES,
+)
 TWO = SHEET + "net,fp32,T4,tensorrt,8,13,13,13.1,13.2,,2,a paper\n"
-PADDED_FOUR = """\
-model,variant,device,backend,batch_size,mean_ms,p50_ms,p95_ms,p99_ms,memory_mib,instances,source
-net,fp32,T4,tensorrt,4,10.5,10.5,10.5,10.5,,4,a paper
-"""
+PADDED_FOUR = sheet("net,fp32,T4,tensorrt,4,10.5,10.5,10.5,10.5,,4,a paper", columns=WITH_INSTANCES)
+ON_A_CPU = sheet("net,fp32,genoa,onnxruntime,1,9,9,9.1,9.2,100,4,a blog", columns=WITH_INSTANCES)
+CONTENT = imported_plan({"fp32": 0.9}, {"minimum": 0.5}, {"rate_rps": 2_000}, {"only": ["T4"]})
 Write = Callable[..., Path]
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     def write(sheet: str = SHEET, **changes: Any) -> Path:
-        (tmp_path / "sheet.csv").write_text(sheet)
-        content: dict[str, Any] = {
-            "imported": {"profiles": "sheet.csv"},
-            "accuracy": {
-                "metric": "accuracy",
-                "minimum": 0.5,
-                "declared": {"fp32": {"value": 0.9, "source": "a paper"}},
-            },
-            "workload": {"rate_rps": 2_000, "slo": {"latency": "30ms"}},
-            "fleet": {"providers": ["aws"], "regions": ["us-east-1"], "only": ["T4"]},
-        }
-        return write_plan(tmp_path / "plan.yaml", content, **changes)
+        return write_imported(tmp_path, sheet, CONTENT, **changes)
 
     return write
 
@@ -102,8 +92,8 @@ def test_a_queue_delay_may_be_cheaper(write: Write) -> None:
 
 
 def test_instances_on_a_cpu_share_its_cores(write: Write) -> None:
-    sheet = SHEET.splitlines()[0] + "\nnet,fp32,genoa,onnxruntime,1,9,9,9.1,9.2,100,4,a blog\n"
-    made = plan(load_spec(write(sheet=sheet, batching={"instances": [1, 2, 8]}, fleet={"only": ["genoa"]})))
+    more: dict[str, Any] = {"batching": {"instances": [1, 2, 8]}, "fleet": {"only": ["genoa"]}}
+    made = plan(load_spec(write(sheet=ON_A_CPU, **more)))
     by_instances = {s.candidate.instances: s.candidate for s in made.servings}
     assert set(by_instances) == {1, 2}, "8 were not measured side by side"
     two = by_instances[2]

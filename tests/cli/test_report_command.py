@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import page_plans
 import pytest
-from page_plans import run
-from plan_files import tiny_plan
+from imported_plans import write_imported
+from plan_files import invoke, tiny_plan, write_plan
 
 if TYPE_CHECKING:
     from onnx_models import LabelledModel
@@ -31,7 +31,7 @@ def test_a_plan_has_its_page_beside_it(made: Path) -> None:
 
 def test_the_page_can_be_drawn_again_elsewhere(made: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "page.html"
-    done = run("report", made, "--output", target, "--seconds", "0")
+    done = invoke("report", made, "--output", target, "--seconds", "0")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.replace("\n", "") == f"Wrote {target}."
     text = target.read_text()
@@ -42,14 +42,14 @@ def test_the_page_can_be_drawn_again_elsewhere(made: Path, tmp_path: Path) -> No
 def test_without_plan_yaml_the_page_says_what_it_lacks(made: Path, tmp_path: Path) -> None:
     for name in ("plan.json", "problem.json"):
         (tmp_path / name).write_bytes((made / name).read_bytes())
-    assert run("report", tmp_path / "plan.json", "--seconds", "0").exit_code == 0
+    assert invoke("report", tmp_path / "plan.json", "--seconds", "0").exit_code == 0
     text = (tmp_path / "report.html").read_text()
     assert "Latencies by rate are not drawn" in text and 'id="front-0"' in text
     assert 'id="sojourn-0"' not in text
 
 
 def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    done = run("report", tmp_path)
+    done = invoke("report", tmp_path)
     assert done.exit_code == 2
     assert "make one with planner plan" in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -57,7 +57,7 @@ def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_no_page_on_request_nor_one_of_an_earlier_plan(tmp_path: Path) -> None:
     folder = page_plans.plan_one(tmp_path)
     assert (folder / "report.html").exists()
-    done = run("plan", tmp_path / "plan.yaml", "--no-report")
+    done = invoke("plan", tmp_path / "plan.yaml", "--no-report")
     assert done.exit_code == 0
     assert "report.html" not in done.stdout
     assert not (folder / "report.html").exists()
@@ -70,19 +70,19 @@ def test_a_failure_to_draw_costs_no_plan(tmp_path: Path, monkeypatch: pytest.Mon
         raise RuntimeError("no ink\nat all")
 
     monkeypatch.setattr(pipeline, "write_page", fails)
-    (tmp_path / "sheet.csv").write_text(page_plans.SHEET)
-    content = page_plans.service(tmp_path) | {"fleet": page_plans.FLEET}
-    (tmp_path / "plan.yaml").write_text(json.dumps(content))
-    done = run("plan", tmp_path / "plan.yaml", "--json")
+    content = page_plans.content_of(tmp_path, name="net", rate_rps=2000)
+    done = invoke("plan", write_imported(tmp_path, page_plans.SHEET, content), "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["fleet"] == json.loads((tmp_path / "plan/plan.json").read_text())["fleet"]
     assert done.stderr == "planner: the plan is written, its report.html is not: no ink\n"
 
 
 def test_what_was_measured_here_is_drawn_from_its_samples(tmp_path: Path, tiny_model: LabelledModel) -> None:
-    content = tiny_plan(tiny_model) | {"recipes": ["fp32"], "batch_sizes": [1], "fleet": page_plans.FLEET}
-    (tmp_path / "plan.yaml").write_text(json.dumps(content))
-    done = run("plan", tmp_path / "plan.yaml")
+    fleet = page_plans.content_of(tmp_path)["fleet"]
+    path = write_plan(
+        tmp_path / "plan.yaml", tiny_plan(tiny_model), recipes=["fp32"], batch_sizes=[1], fleet=fleet
+    )
+    done = invoke("plan", path)
     assert done.exit_code == 0, done.stderr
     assert "report.html" in done.stdout
     text = (tmp_path / "plan" / "report.html").read_text()

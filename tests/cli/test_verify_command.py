@@ -11,36 +11,22 @@ from typing import Any
 
 import jsonschema
 import pytest
+from imported_plans import imported_plan, sheet, write_imported
+from plan_files import invoke as planner
 from plan_files import write_plan
-from typer.testing import CliRunner, Result
 
-from planner.cli import app
 from planner.errors import InputError
 from planner.pipeline import read_plan
 from planner.store import read_calibrations
 from planner.verifying import Observed, dump_observed, judged, recalibrate, verification_schema
 
-SHEET = """\
-model,variant,device,backend,batch_size,mean_ms,p50_ms,p95_ms,p99_ms,memory_mib,source
-net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,a paper
-net,fp32,T4,tensorrt,8,12,12,12.1,12.2,,a paper
-"""
-CONTENT: dict[str, Any] = {
-    "imported": {"profiles": "sheet.csv"},
-    "accuracy": {
-        "metric": "accuracy",
-        "minimum": 0.5,
-        "declared": {"fp32": {"value": 0.9, "source": "a paper"}},
-    },
-    "workload": {"name": "net", "rate_rps": 1000, "slo": {"latency": "30ms"}},
-    "fleet": {"providers": ["aws"], "regions": ["us-east-1"], "only": ["T4"]},
-}
+SHEET = sheet(
+    "net,fp32,T4,tensorrt,1,4,4,4.1,4.2,,a paper",
+    "net,fp32,T4,tensorrt,8,12,12,12.1,12.2,,a paper",
+)
+CONTENT = imported_plan({"fp32": 0.9}, {"minimum": 0.5}, {"name": "net", "rate_rps": 1000}, {"only": ["T4"]})
 FEW = ("--requests", "100000")
 Make = Callable[..., Path]
-
-
-def planner(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def verified(code: int, *arguments: str | Path) -> dict[str, Any]:
@@ -56,10 +42,9 @@ def make(tmp_path: Path) -> Make:
     """The folder of a plan with these changes."""
 
     def make(**changes: Any) -> Path:
-        (tmp_path / "sheet.csv").write_text(SHEET)
         workload = CONTENT["workload"] | changes.pop("workload", {})
         asked = {key: value for key, value in workload.items() if value is not None}
-        path = write_plan(tmp_path / "plan.yaml", CONTENT | {"workload": asked}, **changes)
+        path = write_imported(tmp_path, SHEET, CONTENT | {"workload": asked}, **changes)
         run = planner("plan", path)
         assert run.exit_code == 0, run.output
         return tmp_path / "plan"
@@ -211,6 +196,22 @@ def test_what_services_took_becomes_a_factor_unless_it_is_as_planned(make: Make,
         recalibrate(made, [seen], store, now)
     with pytest.raises(InputError, match="the plan has no such candidate"):
         recalibrate(made, [replace(seen, candidate_id="gone", service_ratio=1.2)], store, now)
+
+
+def test_another_workload_s_variant_of_the_same_name_has_a_factor_of_its_own(
+    make: Make, tmp_path: Path
+) -> None:
+    made = read_plan(make())
+    report = made.report
+    (mine,) = {t.candidate_id for p in report.fleet.placements for t in p.traffic}
+    part = next(c for c in report.candidates if c.id == mine)
+    twice = [p.model_copy(update={"calibration": 2.0}) for p in part.profiles]
+    other = part.model_copy(update={"id": "other", "workload": "other", "profiles": twice})
+    variants = [v.model_copy(update={"workload": "other", "sha256": "0"}) for v in report.variants]
+    both = {"candidates": [other, *report.candidates], "variants": [*report.variants, *variants]}
+    made = replace(made, report=report.model_copy(update=both))
+    seen = Observed(mine, "net", 100, 100, 99, 30, 20, 19, 21, 20, 0, 1000, valid=True, service_ratio=1.01)
+    assert recalibrate(made, [seen], tmp_path / "store", datetime(2026, 1, 1, tzinfo=UTC)) == ()
 
 
 def test_imported_profiles_are_not_corrected(make: Make, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import chromium
 import page_plans
 import pytest
+from plan_files import invoke
 
 WIDE, NARROW = 1280, 400
 LOOKS = [(WIDE, False), (WIDE, True), (NARROW, False), (NARROW, True)]
@@ -54,7 +55,7 @@ CHARTS = """
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two workloads, two periods."""
     folder = page_plans.plan_several(tmp_path_factory.mktemp("several"))
-    done = page_plans.run("report", folder, "--seconds", "20")
+    done = invoke("report", folder, "--seconds", "20")
     assert done.exit_code == 0, done.stderr
     return folder / "report.html"
 

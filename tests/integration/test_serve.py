@@ -26,7 +26,7 @@ from tritonclient.utils import InferenceServerException
 
 from planner.errors import InputError
 from planner.profiling.environment import usable_cores
-from planner.serving import local_part
+from planner.serving.local import local_part
 
 if TYPE_CHECKING:
     from onnx_models import LabelledModel

@@ -63,6 +63,14 @@ def test_gpus_of_an_instance_are_dealt_out_once() -> None:
     assert server.served[0].instances == 6, "two instances on each of three GPUs"
 
 
+def test_whatever_runs_on_a_gpu_gets_one() -> None:
+    """Imported profiles are of backends that the planner may never have heard of."""
+    foreign = candidate("search", "fp16", "vllm", "A100-40GB-SXM")
+    runs = {foreign.id: (2, 100.0)}
+    (server,) = servers(plan([workload("search")], [foreign], [A100], [placed(A100, 1, runs)]))
+    assert (server.served[0].gpus, server.gpus) == ((0, 1), 2)
+
+
 def test_two_configurations_of_one_workload_are_two_servers() -> None:
     other = candidate("search", "fp32", "onnxruntime", "sapphire-rapids", threads=4)
     runs = {SEARCH_CPU.id: (2, 60.0), RANK_CPU.id: (1, 5.0), other.id: (1, 20.0)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from planner.domain.variant import Variant
 from planner.errors import InputError
 from planner.export import Exported, Settings, export
 from planner.export.signature import TRITON_TYPES
-from planner.report import Deployed, write_engines
+from planner.report import Deployed, Engine, write_engines
 
 Config = model_config_pb2.ModelConfig
 
@@ -50,6 +51,25 @@ def test_names_are_folders_and_versions_hold_the_file(out: Path) -> None:
             assert held == {"model.plan.missing"}
         else:
             assert config.default_model_filename in held
+
+
+def test_a_model_is_read_once_for_all_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from planner.export import signature, triton
+
+    engines: list[str] = []
+
+    def counted(engine: Engine, dimensions: Mapping[str, int | str]) -> signature.Signature:
+        engines.append(engine.variant)
+        return signature.signature_of(engine, dimensions)
+
+    monkeypatch.setattr(triton, "signature_of", counted)
+    small = offer("aws", "c7i.large", "us-east-1", "sapphire-rapids", device_count=0.0, vcpus=2)
+    served = candidate("rank", "int8", "onnxruntime", "sapphire-rapids")
+    placements = [placed(where, 1, {served.id: (1, 5.0)}) for where in (C7I, small)]
+    source = write_plan(tmp_path / "plan", plan([workload("rank")], [served], [C7I, small], placements))
+    export(source, "triton", tmp_path / "out", Settings())
+    assert len(configs(tmp_path / "out")) == 2
+    assert engines == ["int8"]
 
 
 def test_cpu_with_onnx_runtime(out: Path) -> None:

@@ -16,6 +16,7 @@ from planner.page.charts import Chart, across, axis, layout, lines, log_axis, ra
 from planner.page.evidence import gist
 from planner.page.html import Html, bar, element, table
 from planner.page.words import milliseconds, number, percent, without_folders
+from planner.units import format_change
 
 printable = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60)
 
@@ -147,3 +148,4 @@ def test_numbers_as_people_read_them() -> None:
     ]
     assert [milliseconds(v) for v in (0.5, 36.14, 1234.5)] == ["0.5 ms", "36.1 ms", "1,234 ms"]
     assert [percent(v) for v in (0, 0.005, 0.1, 0.956)] == ["0%", "0.5%", "10%", "96%"]
+    assert [format_change(v, 2.0) for v in (3.0, 1.9, 2.0009)] == ["+50.0%", "-5.0%", "the same"]

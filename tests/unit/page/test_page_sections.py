@@ -146,6 +146,15 @@ def test_what_is_missing_is_told(told: Shown) -> None:
     assert set(figures(text)) == {"periods", "capacity-0", "capacity-1"}
 
 
+def test_a_profile_that_is_not_planned_with_as_it_was_measured_says_so(told: Shown, drawn: str) -> None:
+    first, *others = told.report.candidates
+    profiles = [profile.model_copy(update={"calibration": 1.25}) for profile in first.profiles]
+    candidates = [first.model_copy(update={"profiles": profiles}), *others]
+    words = "planned with 1.250 times these, as in service"
+    assert words in page(replace(told, report=told.report.model_copy(update={"candidates": candidates})))
+    assert "times these" not in drawn
+
+
 def test_points_without_a_plan_and_unproven_ones_are_marked(told: Shown) -> None:
     points = (
         Point(5.0, None, None, True, "", "nothing is that fast"),

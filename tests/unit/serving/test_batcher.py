@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from scripted_engines import DEADLY, POISON, Doubling, Outcome
 
+from planner.backends import Feed
 from planner.errors import BackendError
-from planner.serving import Batched, Batcher, EngineDied, Overfull, Unavailable
+from planner.serving.batcher import Batched, Batcher, Overfull, Unavailable
+from planner.serving.engine import EngineDied, Inferred
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def replica(engines: list[Doubling], **options: object) -> Iterator[tuple[Batche
             raise BackendError("there is no further engine")
         return left.pop(0)
 
-    settings = {"batch_sizes": [1, 2, 4], "observe": seen.append} | options
+    settings = {"batch_sizes": [1, 2, 4], "max_waiting": 100, "observe": seen.append} | options
     batcher = Batcher(start, **settings)  # type: ignore[arg-type]
     try:
         yield batcher, seen
@@ -113,6 +115,24 @@ def test_one_that_the_engine_refuses_does_not_harm_its_neighbours() -> None:
         gate.set()
         assert isinstance(outcomes[1].result(), BackendError)
         assert [outcomes[0].value().tolist(), outcomes[2].value().tolist()] == [[[2]], [[6]]]
+
+
+def test_one_that_ends_the_engine_after_its_batch_was_refused_takes_back_no_answer() -> None:
+    class Alone(Doubling):
+        def infer(self, feed: Feed) -> Inferred:
+            if len(feed["x"]) > 1:
+                raise BackendError("one at a time")
+            return super().infer(feed)
+
+    engine = Alone(gate := threading.Event())
+    with replica([engine, Doubling()]) as (batcher, _):
+        held(engine, batcher)
+        outcomes = [submit(batcher, v) for v in (1, DEADLY, 3)]
+        gate.set()
+        assert isinstance(outcomes[2].result(), EngineDied)
+        assert outcomes[0].value().tolist() == [[2]]
+        assert isinstance(outcomes[1].result(), EngineDied)
+    assert [outcome.calls for outcome in outcomes] == [1, 1, 1]
 
 
 def test_an_engine_that_dies_is_started_again_and_what_waited_is_served() -> None:

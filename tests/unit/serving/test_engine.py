@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from planner.errors import BackendError
-from planner.serving import EngineDied, EngineProcess
+from planner.serving.engine import EngineDied, EngineProcess
 
 if TYPE_CHECKING:
     from onnx_models import LabelledModel

@@ -8,7 +8,7 @@ import pytest
 from exported_plans import C7I, mixed_fleet, write_plan
 
 from planner.errors import InputError
-from planner.serving import LocalPart, deployed_part, local_part
+from planner.serving.local import LocalPart, deployed_part, local_part
 from planner.serving.protocol import TensorSpec
 
 

@@ -10,7 +10,7 @@ from scripted_engines import local_model
 from planner.capacity import Replica, capacity, service_laws, simulate, sojourn_percentile_ns
 from planner.domain.quality import AccuracyFloor
 from planner.domain.workload import Slo, Workload
-from planner.serving import Batched
+from planner.serving.batcher import Batched
 from planner.verifying.driving import Overhead, split_cores
 from planner.verifying.live import interval_ns, predict, service_ratio, with_hops
 
