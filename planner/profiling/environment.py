@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from planner.domain.profile import Environment
+
+Result = TypeVar("Result")
 
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -55,6 +59,18 @@ def foreign_load(before: MachineTimes | None, after: MachineTimes | None, own_s:
         return None
     foreign = after.busy_s - before.busy_s - own_s
     return max(foreign, 0.0) / (after.total_s - before.total_s)
+
+
+def watched(call: Callable[[], Result]) -> tuple[Result, float | None]:
+    """What it returns, and the foreign load meanwhile. Processes that it starts and waits for are our own."""
+    before, own_s = machine_times(), _own_s()
+    result = call()
+    return result, foreign_load(before, machine_times(), _own_s() - own_s)
+
+
+def _own_s() -> float:
+    """CPU time of this process and of its children that have ended, and theirs."""
+    return sum(os.times()[:4])
 
 
 def local_environment(

@@ -43,7 +43,8 @@ WAIT_S = 60.0
 CONNECTIONS = 64
 UNLOADED = 100
 """Requests one by one that the overhead is measured by, and as many batches of each size."""
-GAP_S = 0.002
+PAUSE = 2.0
+"""The mean pause between requests by which they are few, in inferences."""
 WARM = 20
 """Batches of one request at the start."""
 
@@ -93,7 +94,8 @@ class Load:
 class Run:
     """``valid`` and ``percentile_ns`` are LoadGen's, ``reasons`` its words. ``sojourn_ns``: of each request,
     in the order in which they came; ``batches``: of an endpoint unknown. ``pinned``: the engines had hardware
-    threads that nothing of the load generator ran on."""
+    threads that nothing of the load generator ran on. ``foreign_load``: the share of the machine that others
+    kept busy meanwhile, or that its host withheld; None where that is not known."""
 
     load: Load
     valid: bool
@@ -104,6 +106,7 @@ class Run:
     batches: tuple[Batched, ...]
     failed: int
     pinned: bool
+    foreign_load: float | None = None
 
     @property
     def arrival_cv(self) -> float:
@@ -191,18 +194,19 @@ def drive(target: Target, load: Load) -> Run:
     )
 
 
-def overhead(target: Engines, count: int = UNLOADED, gap_s: float = GAP_S) -> Overhead:
+def overhead(target: Engines, count: int = UNLOADED) -> Overhead:
     """What the batcher and the way to the engine's process add, measured without any load.
 
     Half of the batches of each size come right after the one before, half after a pause, as when requests
-    are few: an engine that stood still is not as fast at once.
+    are few: an engine that stood still is not as fast at once. Each is of other requests.
     """
     rng = np.random.default_rng(0)
     with _serving(target) as served:
         assert isinstance(served, _Replica)
         for size in target.batch_sizes:
             served.full(size, 10)
-        served.told(10 * len(target.batch_sizes))
+        first = served.told(10 * len(target.batch_sizes))[:10]
+        gap_s = PAUSE * float(np.median([batch.held_ns for batch in first])) / NS_PER_S
         for turn in range(count):
             for size in target.batch_sizes:
                 if turn % 2:
@@ -246,6 +250,7 @@ class _Replica:
             for k in range(self.rows)
         ]
         self._batched = target.batched
+        self._at = 0
         self.batches: list[Batched] = []
         own, engines = split_cores(_cores(), target.threads * target.instances)
         self.pinned = bool(own)
@@ -285,11 +290,14 @@ class _Replica:
 
     def full(self, size: int, count: int) -> int:
         """``count`` batches of ``size``, one after the other; ns from asking the last to its answer."""
-        feed = self._feeds[0]
-        if self._batched and size > 1:
-            feeds = [self._feeds[k % self.rows] for k in range(size)]
-            feed = {name: np.concatenate([one[name] for one in feeds]) for name in feed}
-        return [self._once(feed, size if self._batched else 1) for _ in range(count)][-1]
+        return [self._once(*self._next(size if self._batched else 1)) for _ in range(count)][-1]
+
+    def _next(self, size: int) -> tuple[Feed, int]:
+        feeds = [self._feeds[(self._at + k) % self.rows] for k in range(size)]
+        self._at += size
+        if size == 1:
+            return feeds[0], 1
+        return {name: np.concatenate([one[name] for one in feeds]) for name in feeds[0]}, size
 
     def _once(self, feed: Feed, size: int) -> int:
         done: SimpleQueue[tuple[int, list[np.ndarray] | Exception]] = SimpleQueue()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,13 +27,13 @@ from planner.pipeline.inputs import Prepared, prepare
 from planner.pipeline.made import read_plan
 from planner.pipeline.recomputed import fleet_of
 from planner.profiling.apart import apart
-from planner.profiling.environment import usable_cores
+from planner.profiling.environment import usable_cores, watched
 from planner.serving.batcher import Batched
 from planner.serving.local import LocalModel, deployed_part, local_part
 from planner.units import NS_PER_MS, NS_PER_S
 from planner.verifying.driving import Endpoint, Engines, Load, Overhead, Run, Target, drive, overhead
 from planner.verifying.observed import Observed
-from planner.verifying.searching import TOLERANCE, median_of_searches
+from planner.verifying.searching import median_of_searches
 from planner.verifying.seen import half_width, ranked
 from planner.verifying.service import laws_of
 
@@ -45,6 +45,8 @@ SEGMENTS = 20
 """Parts of a run, one after the other, that the percentile's interval takes for independent."""
 ALONE_S = 600.0
 """A run that takes so much longer than it should hangs."""
+DISTURBED = 0.02
+"""Where others take a larger share of the machine, the latencies at high percentiles are theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def _lived(target: Target, model: LocalModel, workload: Workload, laws: ServiceL
     # What a service adds cannot be measured from outside.
     added = apart(overhead, target, timeout_s=ALONE_S) if isinstance(target, Engines) else None
     predicted = predict(laws, added, model, workload, model.replica_rps)
-    run = _driven(target, slo, model.replica_rps, asked, asked.seed)
+    run = driven(target, slo, model.replica_rps, asked.seconds, asked.seed)
     highest = None
     if asked.searches:
         highest, _ = search(target, slo, predicted.capacity_rps, asked)
@@ -170,6 +172,11 @@ def _notes(run: Run, workload: Workload) -> Iterator[str]:
         yield (
             "The load generator and the engines shared hardware threads: this machine has too few for both, "
             "so latencies are too high."
+        )
+    if (run.foreign_load or 0.0) > DISTURBED:
+        yield (
+            f"Others took {run.foreign_load:.0%} of this machine meanwhile: latencies may be too high; try "
+            "again when it is quiet."
         )
     if not workload.arrivals.poisson:
         yield "LoadGen's arrivals are Poisson, the plan's are not."
@@ -245,24 +252,22 @@ def search(
     slo: Slo,
     start_rps: float,
     asked: Asked,
-    told: Callable[[Run], None] = lambda run: None,
-    tolerance: float = TOLERANCE,
 ) -> tuple[float, tuple[float, ...]]:
     """The highest rate that LoadGen finds valid: the median of ``searches``, and what each found."""
     seeds = iter(range(asked.seed + 1, 1 << 30))
 
     def holds(rate_rps: float) -> bool:
-        run = _driven(target, slo, rate_rps, asked, next(seeds))
-        told(run)
-        return run.valid
+        return driven(target, slo, rate_rps, asked.seconds, next(seeds)).valid
 
-    return median_of_searches(holds, start_rps, asked.searches, tolerance)
+    return median_of_searches(holds, start_rps, asked.searches)
 
 
-def _driven(target: Target, slo: Slo, rate_rps: float, asked: Asked, seed: int) -> Run:
-    load = Load(rate_rps, slo.percentile, slo.budget_ns, asked.seconds, seed)
-    run: Run = apart(drive, target, load, timeout_s=asked.seconds + ALONE_S)
-    return run
+def driven(target: Target, slo: Slo, rate_rps: float, seconds: float, seed: int) -> Run:
+    """Under load for so long, in a process of its own, with a look at what others did meanwhile."""
+    load = Load(rate_rps, slo.percentile, slo.budget_ns, seconds, seed)
+    run, foreign = watched(lambda: apart(drive, target, load, timeout_s=seconds + ALONE_S))
+    # A service on this very machine is not somebody else.
+    return run if isinstance(target, Endpoint) else replace(run, foreign_load=foreign)
 
 
 @contextmanager

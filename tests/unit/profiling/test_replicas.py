@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import onnx_models
 import pytest
 
 from planner.errors import BackendError
-from planner.profiling.environment import MachineTimes, foreign_load, machine_times
+from planner.profiling.environment import MachineTimes, foreign_load, machine_times, watched
 from planner.profiling.replicas import running
 from planner.profiling.sensors import Package, Read, Reading
 
@@ -107,6 +108,22 @@ def test_the_machine_s_times_are_read(tmp_path: Path) -> None:
     hertz = os.sysconf("SC_CLK_TCK")
     assert (times.busy_s * hertz, times.total_s * hertz) == (81, 531)
     assert machine_times(tmp_path / "nowhere") is None
+
+
+@pytest.mark.skipif(machine_times() is None, reason="no /proc/stat")
+def test_what_one_starts_and_waits_for_is_no_foreign_load() -> None:
+    busy = "import time; until = time.process_time() + 1.5\nwhile time.process_time() < until: pass"
+    others = subprocess.Popen([sys.executable, "-c", busy.replace("1.5", "60")])
+    try:
+        _, among_others = watched(lambda: time.sleep(0.5))
+    finally:
+        others.kill()
+        others.wait()
+    result, alone = watched(lambda: subprocess.run([sys.executable, "-c", busy]).returncode)
+    assert result == 0
+    assert among_others is not None and alone is not None
+    assert among_others > 0.5 / (os.cpu_count() or 1)
+    assert alone < among_others
 
 
 def test_energy_is_shared_among_all_that_infer_and_warming_up_has_none(
