@@ -11,6 +11,8 @@ predicted   `planner.capacity` of service times that were measured in the very a
 highest     what LoadGen accepts, its own rules and early stopping kept, by a staircase: the rate goes up by
             4 % after a run that it accepts, down by 4 % after one that it does not; the geometric mean of the
             rates from the first turn on is where it accepts every second run
+in service  predicted once more, of the service times that the runs themselves saw: where this is right and
+            the first is not, services took another time under load, or at another time, than measured
 stopping    predicted once more, at the share of late requests that early stopping really lets pass: of n
             requests so few that chance cannot explain them (99 %)
 saturated   what is left where queues are ignored: the largest batch that is in time, over its p90
@@ -59,6 +61,7 @@ SAMPLES, BETWEEN = 200, 40
 RUNS, REQUESTS, SECONDS = 6, 4000, 40.0
 """Runs from the first turn on, and the least that one takes."""
 STEP = 1.04
+FEW = 100
 QUIET = 0.005
 """Where others take more of two hardware threads, services take 5 to 13 % longer."""
 AGAIN = 20
@@ -85,6 +88,13 @@ class Times:
         for size, held in added.held_ns.items():
             self.held_ns.setdefault(size, []).extend(held)
         self.wake_ns.extend(added.wake_ns)
+
+    def in_service(self, runs: list[Run]) -> Times:
+        """As the runs saw them; of sizes that were hardly served, what was measured besides."""
+        held: dict[int, list[int]] = {size: [] for size in self.held_ns}
+        for batch in (batch for run in runs for batch in run.batches):
+            held[batch.padded_to].append(batch.held_ns)
+        return Times({s: ns if len(ns) >= FEW else self.held_ns[s] for s, ns in held.items()}, self.wake_ns)
 
     def latency_ns(self) -> float:
         """Of a request that is alone, the median."""
@@ -162,6 +172,7 @@ def at_slo(name: str, word: str, latency_ns: int, target: Engines, runs: int, re
     times = Times({}, [])
     times.take(target, SAMPLES)
     seeds = iter(range(1, 1 << 30))
+    counted: list[Run] = []
     seconds = max(SECONDS * requests / REQUESTS, requests / times.predicted_rps(latency_ns))
 
     def accepts(rate_rps: float) -> bool:
@@ -179,15 +190,20 @@ def at_slo(name: str, word: str, latency_ns: int, target: Engines, runs: int, re
             flush=True,
         )
         times.take(target, BETWEEN)
+        counted.append(run)
         return run.valid
 
     highest, error = staircase(accepts, times.accepted_rps(latency_ns, seconds), runs)
     predicted = times.predicted_rps(latency_ns)
     stopping, saturated = times.accepted_rps(latency_ns, seconds), times.saturated_rps(latency_ns)
-    ratio, of_stopping, of_saturated = (rate / highest for rate in (predicted, stopping, saturated))
+    served = times.in_service(counted).predicted_rps(latency_ns)
+    ratio, of_served, of_stopping, of_saturated = (
+        rate / highest for rate in (predicted, served, stopping, saturated)
+    )
     print(
         f"  {name:7} {word} (p{PERCENTILE:g} <= {latency_ns / MS:.2f} ms): predicted {predicted:.1f} rps, "
-        f"LoadGen's highest {highest:.1f} (+-{error:.1%}), ratio {ratio:.3f}; stopping {stopping:.1f}, "
+        f"LoadGen's highest {highest:.1f} (+-{error:.1%}), ratio {ratio:.3f}; in service {served:.1f}, "
+        f"{of_served:.3f}; stopping {stopping:.1f}, "
         f"{of_stopping:.3f}; saturated {saturated:.1f}, {of_saturated:.2f}; runs of {seconds:.0f} s",
         flush=True,
     )
