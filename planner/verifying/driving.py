@@ -43,8 +43,9 @@ WAIT_S = 60.0
 CONNECTIONS = 64
 UNLOADED = 100
 """Requests one by one that the overhead is measured by, and as many batches of each size."""
-PAUSE = 2.0
-"""The mean pause between requests by which they are few, in inferences."""
+PAUSE, LONGEST_PAUSE_S = 2.0, 0.01
+"""The mean pause between requests where they are few: in inferences, and at most; longer ones slow an engine
+down no further."""
 WARM = 20
 """Batches of one request at the start."""
 
@@ -206,7 +207,8 @@ def overhead(target: Engines, count: int = UNLOADED) -> Overhead:
         for size in target.batch_sizes:
             served.full(size, 10)
         first = served.told(10 * len(target.batch_sizes))[:10]
-        gap_s = PAUSE * float(np.median([batch.held_ns for batch in first])) / NS_PER_S
+        inference_s = float(np.median([batch.held_ns for batch in first])) / NS_PER_S
+        gap_s = min(PAUSE * inference_s, LONGEST_PAUSE_S)
         for turn in range(count):
             for size in target.batch_sizes:
                 if turn % 2:

@@ -137,7 +137,7 @@ def _lived(target: Target, model: LocalModel, workload: Workload, laws: ServiceL
     run = driven(target, slo, model.replica_rps, asked.seconds, asked.seed)
     highest = None
     if asked.searches:
-        highest, _ = search(target, slo, predicted.capacity_rps, asked)
+        highest = search(target, slo, predicted.capacity_rps, asked)
     low, high = interval_ns(run.sojourn_ns, slo.percentile)
     sizes = [batch.inferences for batch in run.batches]
     observed = Observed(
@@ -162,10 +162,11 @@ def _lived(target: Target, model: LocalModel, workload: Workload, laws: ServiceL
         highest_rps=highest,
         planned_capacity_rps=predicted.capacity_rps,
     )
-    return Lived(observed, tuple(_notes(run, workload)))
+    return Lived(observed, tuple(notes(run, workload)))
 
 
-def _notes(run: Run, workload: Workload) -> Iterator[str]:
+def notes(run: Run, workload: Workload) -> Iterator[str]:
+    """What the reader of a run must know."""
     if run.reasons:
         yield f"LoadGen: {run.reasons}"
     if run.batches and not run.pinned:
@@ -247,19 +248,14 @@ def interval_ns(sojourn_ns: np.ndarray, percentile: float, segments: int = SEGME
     return ranked(ordered, level - wide), min(ranked(ordered, level + wide), float(ordered[-1]))
 
 
-def search(
-    target: Target,
-    slo: Slo,
-    start_rps: float,
-    asked: Asked,
-) -> tuple[float, tuple[float, ...]]:
-    """The highest rate that LoadGen finds valid: the median of ``searches``, and what each found."""
+def search(target: Target, slo: Slo, start_rps: float, asked: Asked) -> float:
+    """The highest rate that LoadGen finds valid: the median of ``searches``."""
     seeds = iter(range(asked.seed + 1, 1 << 30))
 
     def holds(rate_rps: float) -> bool:
         return driven(target, slo, rate_rps, asked.seconds, next(seeds)).valid
 
-    return median_of_searches(holds, start_rps, asked.searches)
+    return median_of_searches(holds, start_rps, asked.searches)[0]
 
 
 def driven(target: Target, slo: Slo, rate_rps: float, seconds: float, seed: int) -> Run:

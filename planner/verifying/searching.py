@@ -41,11 +41,11 @@ def highest_rps(
 
 
 def median_of_searches(
-    holds: Callable[[float], bool], start_rps: float, searches: int = SEARCHES, tolerance: float = TOLERANCE
+    holds: Callable[[float], bool], start_rps: float, searches: int = SEARCHES
 ) -> tuple[float, tuple[float, ...]]:
     """The median, and what each search found; each begins where the median of those before it lies."""
     found: list[float] = []
     for _ in range(searches):
         begin = median(found) if found else start_rps
-        found.append(highest_rps(holds, begin or start_rps, tolerance))
+        found.append(highest_rps(holds, begin or start_rps))
     return median(found), tuple(found)

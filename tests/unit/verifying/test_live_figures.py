@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from exported_plans import blank
@@ -11,8 +13,9 @@ from planner.capacity import Replica, capacity, service_laws, simulate, sojourn_
 from planner.domain.quality import AccuracyFloor
 from planner.domain.workload import Slo, Workload
 from planner.serving.batcher import Batched
-from planner.verifying.driving import Overhead, split_cores
-from planner.verifying.live import interval_ns, predict, service_ratio, with_hops
+from planner.verifying import live
+from planner.verifying.driving import Endpoint, Engines, Load, Overhead, Run, split_cores
+from planner.verifying.live import driven, interval_ns, notes, predict, service_ratio, with_hops
 
 MS = 1_000_000
 SERVICE = {1: [10 * MS], 4: [20 * MS]}
@@ -80,6 +83,23 @@ def test_the_interval_holds_the_percentile_though_requests_are_not_independent()
 def test_with_too_few_requests_the_interval_ends_at_the_largest() -> None:
     sojourn = np.arange(1, 41, dtype=np.int64)
     assert interval_ns(sojourn, 99.0)[1] == 40
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["engines", "endpoint"])
+def test_a_run_that_others_disturbed_says_so(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of an endpoint: what is busy may be the very service."""
+    none, rows = np.array([], np.int64), Path("rows.npz")
+    target = (
+        Engines(Path("engine"), "scripted", 1, 1, (1,), 0, True, rows)
+        if ours
+        else Endpoint("http://localhost", "double", True, rows, ())
+    )
+    run = Run(Load(60.0, 99.0, 60 * MS, 1.0, 0), True, "", 1.0, none, none, (), 0, True)
+    monkeypatch.setattr(live, "apart", lambda *_, **__: run)
+    for foreign, told in ((0.3, ours), (0.01, False)):
+        monkeypatch.setattr(live, "watched", lambda call, foreign=foreign: (call(), foreign))
+        found = driven(target, workload().slo, 60.0, 1.0, 0)
+        assert any("Others took 30% of this machine" in note for note in notes(found, workload())) == told
 
 
 @pytest.mark.parametrize(
