@@ -20,7 +20,7 @@ saturated   what is left where queues are ignored: the largest batch that is in 
 A staircase and not a bisection: on a machine whose speed wanders by some percent from minute to minute, a
 bisection never looks again at a rate that failed at a bad moment. Service times are measured between the
 runs, so that a machine that changes meanwhile changes both sides, and whatever was measured while others took
-more than half a percent of the machine is measured again.
+more than a percent of the machine is measured again.
 
 p90 and not p99, and runs of at least 4,000 requests: early stopping lets 355 of them be late at p90, not 400,
 and at p99 25, not 40. Of fewer it lets so few that what it accepts is no capacity: of 1,000 requests, at
@@ -62,7 +62,7 @@ RUNS, REQUESTS, SECONDS = 6, 4000, 40.0
 """Runs from the first turn on, and the least that one takes."""
 STEP = 1.04
 FEW = 100
-QUIET = 0.005
+QUIET = 0.01
 """Where others take more of two hardware threads, services take 5 to 13 % longer."""
 AGAIN = 20
 """How often something is measured again that others disturbed."""

@@ -21,15 +21,22 @@ def plan(
     output: str | Path | None = None,
     progress: Progress | None = None,
     exhaustive: bool = False,
+    page: bool = True,
 ) -> PlanReport:
-    """Plan for the plan.yaml at ``spec`` and write plan.json and the engines, as ``planner plan`` does.
+    """Plan for the plan.yaml at ``spec`` and write plan.json, report.html and the engines, as ``planner
+    plan`` does.
 
-    ``output`` overrides the file's output folder; ``exhaustive`` measures everything that can serve. Raises
-    the errors of ``planner.errors``.
+    ``output`` overrides the file's output folder; ``exhaustive`` measures everything that can serve;
+    ``page``: whether report.html is drawn (where that fails, there is a warning). Raises the errors of
+    ``planner.errors``.
     """
+    import warnings
+
     from planner import pipeline
     from planner.domain.progress import silent
 
     loaded = pipeline.load_spec(Path(spec), Path(output) if output is not None else None)
     made = pipeline.plan(loaded, progress=progress or silent, exhaustive=exhaustive)
-    return pipeline.publish(made, loaded)
+    report = pipeline.publish(made, loaded)
+    pipeline.draw(loaded.output, page, warnings.warn)
+    return report

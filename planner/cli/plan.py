@@ -8,7 +8,6 @@ from pathlib import Path
 import typer
 
 from planner.cli.errors import exit_codes
-from planner.cli.report import beside
 from planner.cli.values import share
 
 
@@ -62,7 +61,7 @@ def plan(
     if dump_problem is not None:
         pipeline.write_problem(made, dump_problem)
     report = pipeline.publish(made, loaded)
-    drawn = beside(loaded.output, page)
+    drawn = pipeline.draw(loaded.output, page, lambda why: print(f"planner: {why}", file=sys.stderr))
     if json:
         sys.stdout.write(dump(report))
     else:

@@ -1,8 +1,7 @@
-"""planner report, and the page that planner plan draws"""
+"""planner report"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
@@ -30,18 +29,3 @@ def report(
 
     render.wrote(pipeline.write_page(plan, output, profiles, seconds))
 
-
-def beside(folder: Path, wanted: bool) -> Path | None:
-    """Draws the plan that was just written to ``folder``. What goes wrong is told, and costs no plan; a page
-    of an earlier plan does not stay."""
-    from planner import pipeline
-
-    pipeline.page_of(folder).unlink(missing_ok=True)
-    if not wanted:
-        return None
-    try:
-        return pipeline.write_page(folder)
-    except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"planner: the plan is written, its report.html is not: {first}", file=sys.stderr)
-        return None

@@ -13,7 +13,7 @@ from planner.pipeline.inputs import Prepared, prepare, service_of
 from planner.pipeline.machines import profile_cluster
 from planner.pipeline.made import present_plan, read_plan
 from planner.pipeline.planning import plan, publish, write_problem
-from planner.pipeline.showing import page_of, write_page
+from planner.pipeline.showing import draw, write_page
 from planner.pipeline.steps import Judged, judge, profile
 from planner.spec import read_spec as load_spec
 
@@ -22,11 +22,11 @@ __all__ = [
     "Judged",
     "Prepared",
     "Sweep",
+    "draw",
     "dry_run",
     "explain",
     "judge",
     "load_spec",
-    "page_of",
     "plan",
     "prepare",
     "present_plan",

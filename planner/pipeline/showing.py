@@ -34,11 +34,6 @@ LEAST_OVERHEAD = 1.2
 """A sweep's lowest latency is no less than so many times the overhead."""
 
 
-def page_of(folder: Path) -> Path:
-    """Where the page of a plan in ``folder`` is, if it was drawn."""
-    return folder / REPORT_HTML
-
-
 def write_page(
     plan: Path,
     output: Path | None = None,
@@ -49,11 +44,25 @@ def write_page(
     """report.html beside plan.json, or ``output``; where it is. ``plan`` and errors as for ``read_plan``;
     else as for ``shown``."""
     made = read_plan(plan)
-    target = (output or page_of(made.folder)).resolve()
+    target = (output or made.folder / REPORT_HTML).resolve()
     text = page(shown(made, profiles, seconds, clock))
     writable_folder(target.parent)
     replace_text(target, text)
     return target
+
+
+def draw(folder: Path, wanted: bool, failed: Callable[[str], object]) -> Path | None:
+    """The page of the plan that was just written to ``folder``. What goes wrong, ``failed`` is told, and it
+    costs no plan; a page of an earlier plan does not stay."""
+    (folder / REPORT_HTML).unlink(missing_ok=True)
+    if not wanted:
+        return None
+    try:
+        return write_page(folder)
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        failed(f"the plan is written, its {REPORT_HTML} is not: {first}")
+        return None
 
 
 def shown(

@@ -64,17 +64,37 @@ def test_no_page_on_request_nor_one_of_an_earlier_plan(tmp_path: Path) -> None:
 
 
 def test_a_failure_to_draw_costs_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from planner import pipeline
+    from planner.pipeline import showing
 
     def fails(plan: Path) -> Path:
         raise RuntimeError("no ink\nat all")
 
-    monkeypatch.setattr(pipeline, "write_page", fails)
+    monkeypatch.setattr(showing, "write_page", fails)
     content = page_plans.content_of(tmp_path, name="net", rate_rps=2000)
     done = invoke("plan", write_imported(tmp_path, page_plans.SHEET, content), "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["fleet"] == json.loads((tmp_path / "plan/plan.json").read_text())["fleet"]
     assert done.stderr == "planner: the plan is written, its report.html is not: no ink\n"
+
+
+def test_a_plan_from_python_has_its_page_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from planner import plan
+    from planner.pipeline import showing
+
+    content = page_plans.content_of(tmp_path, name="net", rate_rps=2000)
+    path = write_imported(tmp_path, page_plans.SHEET, content)
+    page = tmp_path / "plan" / "report.html"
+    plan(path)
+    assert page.exists()
+    plan(path, page=False)
+    assert not page.exists()
+
+    def fails(plan: Path) -> Path:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(showing, "write_page", fails)
+    with pytest.warns(UserWarning, match="the plan is written, its report.html is not: no ink"):
+        assert plan(path).fleet.placements
 
 
 def test_what_was_measured_here_is_drawn_from_its_samples(tmp_path: Path, tiny_model: LabelledModel) -> None:
