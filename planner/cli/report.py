@@ -28,4 +28,3 @@ def report(
     from planner.cli import render
 
     render.wrote(pipeline.write_page(plan, output, profiles, seconds))
-
