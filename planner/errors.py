@@ -69,3 +69,8 @@ class BackendError(PlannerError):
 def cause_of_death(returncode: int) -> str:
     """Of a process, by what ``subprocess`` says of its end."""
     return f"killed by signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or what it is where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()

@@ -11,7 +11,7 @@ from planner.capacity import replica_by_class, sojourn_by_rate
 from planner.domain.profile import Profile
 from planner.domain.reasons import Alternative, Curve
 from planner.domain.workload import QUEUEING
-from planner.errors import PlannerError
+from planner.errors import PlannerError, first_line
 from planner.optimize import alternatives, cheapest_when_full
 from planner.page import REPORT_HTML, ByRate, Shown, page
 from planner.pipeline.curves import RATE, SLO, Sweep, curve
@@ -60,8 +60,7 @@ def draw(folder: Path, wanted: bool, failed: Callable[[str], object]) -> Path | 
     try:
         return write_page(folder)
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        failed(f"the plan is written, its {REPORT_HTML} is not: {first}")
+        failed(f"the plan is written, its {REPORT_HTML} is not: {first_line(error)}")
         return None
 
 

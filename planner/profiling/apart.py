@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from planner.errors import BackendError, PlannerError, cause_of_death
+from planner.errors import BackendError, PlannerError, cause_of_death, first_line
 
 Result = TypeVar("Result")
 
@@ -73,8 +73,7 @@ def main() -> None:
     except PlannerError as found:
         error = found
     except Exception as found:
-        text = (str(found).strip() or type(found).__name__).splitlines()[0]
-        error = BackendError(f"{attribute}: {type(found).__name__}: {text}")
+        error = BackendError(f"{attribute}: {type(found).__name__}: {first_line(found)}")
     part = answer.with_suffix(".part")
     part.write_bytes(pickle.dumps((result, error)))
     part.rename(answer)

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from planner.errors import InputError, MissingDependencyError
+from planner.errors import InputError, MissingDependencyError, first_line
 from planner.profiling.bench import Job
 from planner.profiling.cluster import Node, Said, Slot, check_planner
 from planner.profiling.dispatch import Answer, Lost, Order, measure_group
@@ -48,7 +48,7 @@ def connected(address: str) -> Iterator[RayCluster]:
             ray.init(address=address, log_to_driver=False, logging_level="CRITICAL", **here)
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
-                f"--ray {address}: cannot join the cluster ({_first_line(error)}); give the address of a "
+                f"--ray {address}: cannot join the cluster ({first_line(error)}); give the address of a "
                 f"running one, of this Ray ({ray.__version__}), or `local`"
             ) from None
         try:
@@ -66,7 +66,7 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"--ray {address}: nothing answers there ({_first_line(error)}); start the cluster with "
+            f"--ray {address}: nothing answers there ({first_line(error)}); start the cluster with "
             "`ray start --head` and give the address that it prints, or use `local`"
         ) from None
 
@@ -116,7 +116,7 @@ class RayCluster:
             try:
                 there, words = self._ray.get(reference, timeout=ANSWER_S)
             except self._ray.exceptions.RayError as error:
-                said[node] = _first_line(error)
+                said[node] = first_line(error)
                 continue
             check_planner(node.address, there, here)
             said[node] = words
@@ -142,11 +142,11 @@ class RayCluster:
         try:
             answer: Answer = self._ray.get(ticket)
         except exceptions.RayTaskError as error:  # raised by the task itself: it would be again
-            return ticket, Answer((), _first_line(error.cause or error))
+            return ticket, Answer((), first_line(error.cause or error))
         except exceptions.RayError as error:
             crashed = isinstance(error, exceptions.WorkerCrashedError | exceptions.OutOfMemoryError)
             alive = any(node.id == self._sent[ticket] for node in self.nodes())
-            return ticket, Lost(_first_line(error), gone=not (crashed and alive))
+            return ticket, Lost(first_line(error), gone=not (crashed and alive))
         return ticket, answer
 
     def _on(self, function: Any, node: str, **reserved: Any) -> Any:
@@ -166,7 +166,3 @@ def _engine_files(path: Path) -> dict[str, bytes]:
     """The engine and its external data, by their places relative to its folder."""
     locations = (path.name, *external_locations(path))
     return {location: (path.parent / location).read_bytes() for location in locations}
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

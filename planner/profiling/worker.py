@@ -23,7 +23,7 @@ import numpy as np
 
 from planner.backends import backend
 from planner.backends.base import Feed, Session
-from planner.errors import PlannerError
+from planner.errors import PlannerError, first_line
 from planner.profiling.measure import sample, warm_up
 
 TIMED = 10
@@ -42,8 +42,7 @@ def main() -> None:
     except PlannerError as error:
         _answer(answers, {"error": str(error)})
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _answer(answers, {"error": f"{Path(job['engine']).name}: {reason}"})
+        _answer(answers, {"error": f"{Path(job['engine']).name}: {first_line(error)}"})
 
 
 def _read(path: str) -> Feed:
