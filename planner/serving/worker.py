@@ -17,6 +17,7 @@ from time import perf_counter_ns
 from typing import Any, BinaryIO
 
 from planner.backends import Session, backend
+from planner.errors import first_line
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     except BrokenPipeError:
         pass
     except Exception as error:
-        _answer(answers, False, _first_line(error, engine))
+        _answer(answers, False, _told(error, engine))
 
 
 def _serve(session: Session, requests: BinaryIO, answers: BinaryIO) -> None:
@@ -50,14 +51,14 @@ def _serve(session: Session, requests: BinaryIO, answers: BinaryIO) -> None:
             outputs = session.infer(feed)
             took_ns = perf_counter_ns() - start
         except Exception as error:
-            _answer(answers, False, _first_line(error))
+            _answer(answers, False, first_line(error))
             continue
         _answer(answers, True, (outputs, took_ns))
 
 
-def _first_line(error: Exception, engine: Path | None = None) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text if engine is None or engine.name in text else f"{engine.name}: {text}"
+def _told(error: Exception, engine: Path) -> str:
+    text = first_line(error)
+    return text if engine.name in text else f"{engine.name}: {text}"
 
 
 def _claim_stdout() -> BinaryIO:
